@@ -1,0 +1,269 @@
+"""The command line: arguments first, torch only inside the command that needs it.
+
+Exit status: 0 done; 2 bad input, one line per problem on standard error; 3 training stopped
+itself; 130 interrupted, with the state saved.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ternvae import __version__
+from ternvae.config import (
+    DEFAULT_PROFILE,
+    Profile,
+    ProfileError,
+    available_profiles,
+    profile_from_dict,
+    profile_json_schema,
+    profile_keys,
+    profile_text,
+    resolve_profile,
+)
+
+if TYPE_CHECKING:
+    from ternvae.trainer import Trainer
+
+__all__ = ["main"]
+
+BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 2, 3, 130
+
+#: What ``--test-mode`` sets, unless the command line says otherwise.
+TEST_MODE = {"training.epochs": 5, "monitoring.detailed_metrics_every_n_epochs": 1}
+
+
+class BadInputError(Exception):
+    """What the user gave cannot be used; the text is one line per problem."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status.
+
+    Args:
+        arguments: as on the command line, without the program's name; default ``sys.argv[1:]``.
+    """
+    try:
+        status = cli.main(args=arguments, prog_name="ternvae", standalone_mode=False)
+    except click.ClickException as error:
+        return _complain(f"command line: {error.format_message()}")
+    except (BadInputError, ProfileError) as error:
+        return _complain(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone; keep Python from complaining about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _complain(problems: str) -> int:
+    for line in problems.splitlines():
+        click.echo(line, err=True)
+    return BAD_INPUT
+
+
+class _TrainCommand(click.Command):
+    """Lists the keys of a profile in the help; they are options in all but their number."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (f"--{key}", f"{info.description}  [default: {info.default}]")
+            for key, info in profile_keys().items()
+        ]
+        with formatter.section("Keys of a profile, each as --SECTION.KEY VALUE (defaults before "
+                               "any profile is applied)"):
+            formatter.write_dl(rows, col_max=44)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ternvae")
+def cli() -> None:
+    """Hierarchical representation learning over the 3-adic numbers."""
+
+
+@cli.command(
+    cls=_TrainCommand,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.option("--config", metavar="FILE", help="YAML file of overrides; wins over the profile.")
+@click.option("--profile", metavar="NAME", help=f"Shipped profile.  [default: {DEFAULT_PROFILE}]")
+@click.option("--test-mode", is_flag=True, help="Five epochs, all metrics after each.")
+@click.option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of an earlier run.")
+@click.option("--run-dir", metavar="DIR", help="Folder of the run.  [default: a new one in runs/]")
+@click.option("--seed", metavar="N", help="Seed of every random draw of the run.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="auto (CUDA where there is one), cpu, cuda or cuda:N.",
+)
+@click.pass_context
+def train(
+    ctx: click.Context,
+    config: str | None,
+    profile: str | None,
+    test_mode: bool,
+    checkpoint: str | None,
+    run_dir: str | None,
+    seed: str | None,
+    device: str,
+) -> int:
+    """Train a model and keep the run in a folder.
+
+    Precedence: defaults < profile < config file < command line.
+    """
+    overrides = _key_overrides(ctx.args)
+    if seed is not None:
+        overrides["seed"] = seed
+    if test_mode:
+        overrides = {**TEST_MODE, **overrides}
+    if checkpoint is None:
+        resolved = resolve_profile(profile, config, overrides)
+        folder = Path(run_dir) if run_dir else _new_run_dir(resolved)
+    else:
+        resolved = _profile_to_resume(checkpoint, profile, config, overrides)
+        folder = Path(run_dir) if run_dir else Path(checkpoint).absolute().parent.parent
+    return _run(resolved, folder, device, checkpoint)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a profile file.")
+def profiles(name: str | None, schema: bool) -> None:
+    """List the shipped profiles, or print one as it stands."""
+    if schema:
+        if name is not None:
+            raise click.UsageError(f"--schema takes no profile name (got {name!r})")
+        click.echo(json.dumps(profile_json_schema(), indent=2))
+    elif name is not None:
+        click.echo(profile_text(name), nl=False)
+    else:
+        shipped = available_profiles()
+        width = max(map(len, shipped))
+        for each, description in shipped.items():
+            click.echo(f"{each:<{width}}  {description}")
+
+
+def _key_overrides(arguments: list[str]) -> dict[str, Any]:
+    """Read ``--SECTION.KEY VALUE`` and ``--SECTION.KEY=VALUE``; keys are judged by the profile."""
+    overrides: dict[str, Any] = {}
+    known = [f"--{option}" for option in
+             ("config", "profile", "test-mode", "checkpoint", "run-dir", "seed", "device", "help")]
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("--") or len(flag) == 2:
+            raise click.UsageError(f"unexpected argument {argument!r}; options start with --")
+        if "." not in flag and flag[2:] not in profile_keys():
+            raise click.NoSuchOption(flag, possibilities=_nearest(flag, known))
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                raise click.UsageError(f"{flag} needs a value")
+            value = following
+        if flag[2:] in overrides:
+            raise click.UsageError(f"{flag} is given twice")
+        overrides[flag[2:]] = value
+    return overrides
+
+
+def _nearest(flag: str, known: list[str]) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(flag, known, n=1)
+
+
+def _new_run_dir(profile: Profile) -> Path:
+    from datetime import datetime
+
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    name = f"{profile.name}-seed{profile.seed}-{stamp}"
+    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{k}" for k in range(2, 100))]
+    return next((path for path in candidates if not path.exists()), candidates[0])
+
+
+def _profile_to_resume(
+    checkpoint: str, profile: str | None, config: str | None, overrides: dict[str, Any]
+) -> Profile:
+    """The checkpoint's own profile, unless the command line names another to go on with."""
+    if profile is not None or config is not None:
+        return resolve_profile(profile, config, overrides)
+    from ternvae.checkpoint import CheckpointError, load_checkpoint
+
+    try:
+        stored = profile_from_dict(load_checkpoint(checkpoint)["profile"], origin=checkpoint)
+    except CheckpointError as error:
+        raise BadInputError(str(error)) from error
+    return resolve_profile(base=stored, overrides=overrides)
+
+
+def _run(profile: Profile, folder: Path, device: str, checkpoint: str | None) -> int:
+    from ternvae.trainer import Trainer
+
+    on_terminal = sys.stderr.isatty()
+    try:
+        trainer = Trainer(
+            profile, folder, device, resume_from=checkpoint, progress_bar=on_terminal
+        )
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    with _speaking(), _stopping_politely(trainer):
+        log = logging.getLogger("ternvae")
+        log.info("Run directory: %s", folder)
+        result = trainer.fit()
+        if result.checkpoint is not None:
+            log.info("Best model: %s", result.checkpoint)
+    if result.stop_reason == "interrupted":
+        last = trainer.directory.last
+        click.echo(f"interrupted; go on with: ternvae train --checkpoint {last}", err=True)
+        return INTERRUPTED
+    return 0 if result.stop_reason == "epochs" else STOPPED_ITSELF
+
+
+@contextmanager
+def _speaking() -> Iterator[None]:
+    """Log lines on standard output, above the progress bar if there is one."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    log = logging.getLogger("ternvae")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        with logging_redirect_tqdm(loggers=[log]):
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+@contextmanager
+def _stopping_politely(trainer: Trainer) -> Iterator[None]:
+    """First Ctrl-C: finish the epoch and save.  Second: stop at once."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        click.echo("stopping after this epoch; press Ctrl-C again to stop at once", err=True)
+        trainer.request_stop()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,192 @@
+"""What is minimised, one function per term and one that computes the geometric terms together.
+
+Functions take plain tensors: radii are hyperbolic distances from the origin (units of the metric),
+valuations arrive as an argument.  Nothing here knows a profile, a space or a model.
+
+Shells.  For n digits the radii up to ``radius_max`` are cut into n + 1 shells of equal width
+s = radius_max / (n + 1); level v belongs to shell n - v, whose centre is (n - v + 1/2) s.  Equal
+spacing is what the best ``dist_corr`` needs: with centres s apart and spreads below s / 2, every
+radius gap between levels k + 1 apart exceeds every gap between levels k apart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "GeometryLosses",
+    "geometry_losses",
+    "hierarchy_loss",
+    "kl_loss",
+    "level_membership",
+    "reconstruction_loss",
+    "richness_loss",
+    "separation_loss",
+    "shell_offset",
+]
+
+#: Part of a shell's half-width, on each side, that separation keeps empty between levels.
+SEPARATION_MARGIN = 0.1
+
+
+def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
+    """Coverage term: mean negative log-likelihood of a sequence, in nats.
+
+    Args:
+        logits: (batch, n, 3) unnormalised log-probabilities of the digits -1, 0, 1.
+        sequences: (batch, n) integers in {-1, 0, 1}.
+
+    Returns:
+        Scalar; the sum over digits, averaged over the batch.
+    """
+    batch = logits.shape[0]
+    return F.cross_entropy(logits.flatten(0, 1), (sequences + 1).flatten(), reduction="sum") / batch
+
+
+def kl_loss(posterior_log_prob: Tensor, prior_log_prob: Tensor) -> Tensor:
+    """One-sample estimate of KL(posterior || prior) in nats, averaged over the batch.
+
+    Args:
+        posterior_log_prob: (batch,) log q(z | x) at a sample z of q.
+        prior_log_prob: (batch,) log p(z) at the same sample.
+
+    Returns:
+        Scalar; unbiased for the divergence, so single values may be negative.
+    """
+    return (posterior_log_prob - prior_log_prob).mean()
+
+
+def shell_offset(
+    radius: Tensor, valuation: Tensor, *, n_digits: int, radius_max: Tensor | float
+) -> Tensor:
+    """Signed distance of each radius from the centre of its level's shell, in shell widths.
+
+    Args:
+        radius: (batch,) hyperbolic radii.
+        valuation: (batch,) integers in 0..n_digits.
+        n_digits: number of ternary digits n.
+        radius_max: hyperbolic radius of the region in use, same units as ``radius``.
+
+    Returns:
+        (batch,) offsets; within +-1/2 a point is inside its own shell.
+    """
+    return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation)
+
+
+def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:
+    """Indicator matrix (batch, n + 1): which level each row belongs to.
+
+    Sums over levels are products with this matrix: no loop, and the order of summation is fixed on
+    every device, which atomic scatter-adds do not give.
+    """
+    levels = torch.arange(n_digits + 1, device=valuation.device)
+    return (valuation.unsqueeze(-1) == levels).to(dtype)
+
+
+def _mean_over_levels(values: Tensor, membership: Tensor) -> Tensor:
+    """Mean over the levels present of the mean within the level: rare levels weigh the same."""
+    count = membership.sum(0)
+    per_level = values @ membership / count.clamp_min(1)
+    return per_level.sum() / (count > 0).sum()
+
+
+def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
+    """Order of the levels: mean squared offset from the shell centre, every level alike.
+
+    Pointwise on purpose.  A loss on the level means alone lets the levels overlap.
+
+    Args:
+        offset: (batch,) from :func:`shell_offset`.
+        membership: (batch, n + 1) from :func:`level_membership`.
+
+    Returns:
+        Scalar, in squared shell widths.
+    """
+    return _mean_over_levels(offset.square(), membership)
+
+
+def separation_loss(
+    offset: Tensor, membership: Tensor, *, margin: float = SEPARATION_MARGIN
+) -> Tensor:
+    """Distinction of the levels: how far points reach into the margin of their shell.
+
+    A hinge, zero exactly where neighbouring levels are at least ``2 * margin`` shell widths apart.
+
+    Args:
+        offset: (batch,) from :func:`shell_offset`.
+        membership: (batch, n + 1) from :func:`level_membership`.
+        margin: empty part at each face of a shell, in shell widths, in (0, 1/2).
+
+    Returns:
+        Scalar, in units of the margin.
+    """
+    return _mean_over_levels(F.relu(offset.abs() - (0.5 - margin)) / margin, membership)
+
+
+def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
+    """Diversity inside the levels: shortfall of the variance of the radius against a floor.
+
+    Args:
+        radius: (batch,) hyperbolic radii.
+        membership: (batch, n + 1) from :func:`level_membership`.
+        floor: wanted richness, the mean over all n + 1 levels of the variance within the level.
+            The deepest level has one point and no variance, so the others aim at
+            ``floor * (n + 1) / n``.  0 switches the term off.
+
+    Returns:
+        Scalar in [0, 1]: mean relative shortfall over the levels with two points or more.
+    """
+    if floor == 0:
+        return radius.new_zeros(())
+    levels = membership.shape[-1]
+    wanted = floor * levels / (levels - 1)
+    count = membership.sum(0)
+    mean = radius @ membership / count.clamp_min(1)
+    variance = (radius - membership @ mean).square() @ membership / count.clamp_min(1)
+    plural = count > 1
+    plural[-1] = False
+    shortfall = F.relu(1 - variance / wanted)
+    return (shortfall * plural).sum() / plural.sum().clamp_min(1)
+
+
+class GeometryLosses(NamedTuple):
+    """The three terms on radii, unweighted."""
+
+    hierarchy: Tensor
+    richness: Tensor
+    separation: Tensor
+
+
+def geometry_losses(
+    radius: Tensor,
+    valuation: Tensor,
+    *,
+    n_digits: int,
+    radius_max: Tensor | float,
+    richness_floor: float,
+    margin: float = SEPARATION_MARGIN,
+) -> GeometryLosses:
+    """All terms on the radii of one batch, with their shared parts computed once.
+
+    Args:
+        radius: (batch,) hyperbolic radii, units of the metric.
+        valuation: (batch,) integers in 0..n_digits.
+        n_digits: number of ternary digits n.
+        radius_max: hyperbolic radius of the region in use.
+        richness_floor: see :func:`richness_loss`.
+        margin: see :func:`separation_loss`.
+
+    Returns:
+        The unweighted terms.
+    """
+    offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
+    membership = level_membership(valuation, n_digits, radius.dtype)
+    return GeometryLosses(
+        hierarchy=hierarchy_loss(offset, membership),
+        richness=richness_loss(radius, membership, floor=richness_floor),
+        separation=separation_loss(offset, membership, margin=margin),
+    )

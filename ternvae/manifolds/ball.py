@@ -1,0 +1,374 @@
+"""The Poincare ball as a geoopt manifold: a thin class over :mod:`ternvae.manifolds.math`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ternvae.manifolds import math
+from ternvae.manifolds import numerics as num
+from ternvae.manifolds._geoopt import geoopt
+
+
+class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is untyped
+    """The ball ``{x : c |x|^2 < 1}`` of sectional curvature ``-c``, usable wherever geoopt is.
+
+    Methods have geoopt's names and signatures; the formulas, their shapes and their sources are in
+    :mod:`ternvae.manifolds.math`. Two things differ by intention: :meth:`retr` is the exponential
+    map (geoopt's is the first order ``x + u``), and every method that produces points keeps them
+    within ``max_radius`` (with ``project=False``: wherever the formula puts them).
+
+    The curvature is a 0-dim float64 tensor that belongs to ``state_dict()`` and follows
+    ``.to(device)``, but not casts: ``.float()``, ``.double()`` and ``.half()`` leave it alone.
+    Being 0-dim, it does not turn float32 points into float64. If it is learnable, then
+    ``c = c_reference * exp(log_c_ratio)`` with the parameter ``log_c_ratio`` starting at 0: always
+    positive, exactly the given value at the start, and the gradient is that of ``log c``.
+
+    Hold the ball as a submodule of the model: geoopt's ``ManifoldParameter`` refers to its
+    manifold without registering it, so otherwise ``c`` is neither saved nor moved.
+
+    Args:
+        c: curvature, positive; a number or a tensor of one number, which is copied.
+        max_radius: fraction of the ball's radius in (0, 1) that bounds ``sqrt(c) |x|`` for every
+            point produced, or None for the whole open ball, as close to the rim as the dtype of
+            the points allows.
+        learnable: whether ``c`` is a parameter.
+
+    Raises:
+        TypeError: ``c`` or ``max_radius`` is not a number.
+        ValueError: ``c`` is not positive and finite, or ``max_radius`` is outside (0, 1).
+    """
+
+    reversible = True  # the retraction is the exponential map
+
+    c_reference: Tensor
+    log_c_ratio: nn.Parameter | None
+
+    def __init__(
+        self, c: float | Tensor = 1.0, max_radius: float | None = None, learnable: bool = False
+    ) -> None:
+        # Not geoopt.PoincareBall.__init__: that one overwrites a tensor given as c and rounds it.
+        geoopt.Manifold.__init__(self)
+        value = num.check_curvature(c)
+        self.max_radius = num.check_max_radius(max_radius)
+        device = c.device if isinstance(c, Tensor) else None
+        self.register_buffer("c_reference", torch.tensor(value, dtype=torch.float64, device=device))
+        ratio = nn.Parameter(torch.zeros_like(self.c_reference)) if learnable else None
+        self.register_parameter("log_c_ratio", ratio)
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the curvature is a parameter."""
+        return self.log_c_ratio is not None
+
+    @property
+    def c(self) -> Tensor:
+        """The curvature ``c > 0``, 0-dim float64."""
+        if self.log_c_ratio is None:
+            return self.c_reference
+        return self.c_reference * self.log_c_ratio.exp()
+
+    @property
+    def k(self) -> Tensor:
+        """The sectional curvature ``-c``, 0-dim float64."""
+        return -self.c
+
+    @property
+    def hyperbolic_radius_max(self) -> Tensor:
+        """Distance from the origin to ``max_radius``, ``2/sqrt(c) artanh(max_radius)``; or inf."""
+        limit = 1.0 if self.max_radius is None else self.max_radius
+        return 2.0 / self.c.sqrt() * torch.full_like(self.c_reference, limit).atanh()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PoincareBall":
+        def keep_dtype(t: Tensor) -> Tensor:
+            moved = fn(t)
+            return moved if moved.dtype == t.dtype else t.to(moved.device)
+
+        super()._apply(keep_dtype, recurse)
+        return self
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, for ``repr``."""
+        return f"c={self.c.item():.6g}, max_radius={self.max_radius}, learnable={self.learnable}"
+
+    # Checks. geoopt's callers reach them through assert_check_point (shape and dtype, made for
+    # every ManifoldTensor) and assert_check_point_on_manifold (values as well).
+
+    def assert_check_point(self, x: Tensor) -> None:
+        """Raise ``TypeError`` for a dtype, ``ValueError`` for a shape that cannot hold points."""
+        num.check_dtype(x.dtype)
+        super().assert_check_point(x)
+
+    def _check_point_on_manifold(
+        self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5, dim: int = -1
+    ) -> tuple[bool, str | None]:
+        """Inside the open ball, and within ``max_radius`` up to the tolerances."""
+        num.check_dtype(x.dtype)
+        wide = x.detach().double()
+        s = (self.c.detach().sqrt() * torch.linalg.vector_norm(wide, dim=dim)).flatten()
+        inside = s < 1.0
+        if self.max_radius is not None:
+            inside &= s <= self.max_radius * (1.0 + rtol) + atol
+        if bool(inside.all()):
+            return True, None
+        first = int((~inside).nonzero()[0, 0])
+        limit = "< 1" if self.max_radius is None else f"<= max_radius = {self.max_radius}"
+        return False, (
+            f"row {first} of {s.numel()} has sqrt(c)*norm = {s[first].item()!r}, expected {limit} "
+            f"(c = {self.c.item()!r}); projx() moves points inside"
+        )
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5, dim: int = -1
+    ) -> tuple[bool, str | None]:
+        """Every finite vector is a tangent vector."""
+        num.check_dtype(u.dtype)
+        finite = u.detach().isfinite().all(dim=dim).flatten()
+        if bool(finite.all()):
+            return True, None
+        return False, f"row {int((~finite).nonzero()[0, 0])} of {finite.numel()} is not finite"
+
+    # Points
+
+    def projx(self, x: Tensor, *, dim: int = -1) -> Tensor:
+        """Project radially into ``max_radius`` (or the open ball); see :func:`math.project`."""
+        return math.project(x, c=self.c, max_radius=self.max_radius, dim=dim)
+
+    def _point(self, x: Tensor, project: bool, dim: int) -> Tensor:
+        return self.projx(x, dim=dim) if project else x
+
+    def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
+        """Exponential map at ``x``."""
+        return self._point(math.expmap(x, u, c=self.c, dim=dim), project, dim)
+
+    def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """Exponential map at the origin."""
+        return self._point(math.expmap0(u, c=self.c, dim=dim), project, dim)
+
+    def retr(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
+        """Retraction: the exponential map."""
+        return self.expmap(x, u, dim=dim)
+
+    def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+        """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1)."""
+        return self.projx(math.geodesic(t, x, y, c=self.c, dim=dim), dim=dim)
+
+    def geodesic_unit(
+        self, t: float | Tensor, x: Tensor, u: Tensor, *, dim: int = -1, project: bool = True
+    ) -> Tensor:
+        """Point at distance ``t`` from ``x`` in the direction ``u`` (``x`` itself where u = 0)."""
+        length = math.norm(x, u, c=self.c, keepdim=True, dim=dim)
+        unit = u / torch.where(length > 0.0, length, 1.0)
+        return self.expmap(x, t * unit, project=project, dim=dim)
+
+    def mobius_add(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """Moebius sum ``x (+) y``."""
+        return self._point(math.mobius_add(x, y, c=self.c, dim=dim), project, dim)
+
+    def mobius_sub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """Moebius difference ``x (+) (-y)``."""
+        return self._point(math.mobius_sub(x, y, c=self.c, dim=dim), project, dim)
+
+    def mobius_coadd(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2)."""
+        turned = math.gyration(x, -y, y, c=self.c, dim=dim)
+        return self.mobius_add(x, turned, dim=dim, project=project)
+
+    def mobius_cosub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """Moebius cosubtraction: the coaddition of ``-y``."""
+        return self.mobius_coadd(x, -y, dim=dim, project=project)
+
+    def mobius_scalar_mul(
+        self, r: float | Tensor, x: Tensor, *, dim: int = -1, project: bool = True
+    ) -> Tensor:
+        """Moebius multiple ``r (x) x``."""
+        return self._point(math.mobius_scalar_mul(r, x, c=self.c, dim=dim), project, dim)
+
+    def mobius_fn_apply(
+        self,
+        fn: Callable[..., Tensor],
+        x: Tensor,
+        *args: Any,
+        dim: int = -1,
+        project: bool = True,
+        **kwargs: Any,
+    ) -> Tensor:
+        """``exp_0(fn(log_0(x)))`` (Ganea et al. 2018, definition of Moebius versions)."""
+        u = fn(math.logmap0(x, c=self.c, dim=dim), *args, **kwargs)
+        return self.expmap0(u, dim=dim, project=project)
+
+    def mobius_fn_apply_chain(
+        self, x: Tensor, *fns: Callable[[Tensor], Tensor], project: bool = True, dim: int = -1
+    ) -> Tensor:
+        """``exp_0 . fn_n . ... . fn_1 . log_0``."""
+        u = math.logmap0(x, c=self.c, dim=dim)
+        for fn in fns:
+            u = fn(u)
+        return self.expmap0(u, dim=dim, project=project)
+
+    def mobius_pointwise_mul(
+        self, w: Tensor, x: Tensor, *, dim: int = -1, project: bool = True
+    ) -> Tensor:
+        """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix."""
+        return self.mobius_fn_apply(w.mul, x, dim=dim, project=project)
+
+    def mobius_matvec(self, m: Tensor, x: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
+        """``exp_0(m log_0(x))``; ``m`` is (..., e, d), ``x`` has d coordinates along ``dim``."""
+        u = math.logmap0(x, c=self.c, dim=dim).movedim(dim, -1)
+        image = (m @ u.unsqueeze(-1)).squeeze(-1).movedim(-1, dim)
+        return self.expmap0(image, dim=dim, project=project)
+
+    def weighted_midpoint(
+        self, xs: Tensor, *args: Any, dim: int = -1, project: bool = True, **kwargs: Any
+    ) -> Tensor:
+        """Gyromidpoint, geoopt's formula and arguments, within ``max_radius``."""
+        mid = super().weighted_midpoint(xs, *args, dim=dim, project=False, **kwargs)
+        return self._point(mid, project, dim)
+
+    def inv_sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
+        """Stereographic projection of the hyperboloid, geoopt's formula, within ``max_radius``."""
+        return self.projx(super().inv_sproj(x, dim=dim), dim=dim)
+
+    # Distances and tangent vectors
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
+        """Geodesic distance."""
+        return math.dist(x, y, c=self.c, keepdim=keepdim, dim=dim)
+
+    def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
+        """Squared geodesic distance."""
+        return self.dist(x, y, keepdim=keepdim, dim=dim).square()
+
+    def dist0(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
+        """Geodesic distance from the origin."""
+        return math.dist0(x, c=self.c, keepdim=keepdim, dim=dim)
+
+    def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
+        """All distances between ``x`` (..., n, d) and ``y`` (..., m, d): (..., n, m)."""
+        return math.pairwise_dist(x, y, c=self.c)
+
+    def logmap(self, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+        """Logarithm at ``x``."""
+        return math.logmap(x, y, c=self.c, dim=dim)
+
+    def logmap0(self, x: Tensor, *, dim: int = -1) -> Tensor:
+        """Logarithm at the origin."""
+        return math.logmap0(x, c=self.c, dim=dim)
+
+    def lambda_x(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
+        """Conformal factor."""
+        return math.lambda_x(x, c=self.c, keepdim=keepdim, dim=dim)
+
+    def inner(
+        self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False, dim: int = -1
+    ) -> Tensor:
+        """Metric inner product of ``u`` and ``v`` (``u`` with itself if v is None) at ``x``."""
+        return math.inner(x, u, u if v is None else v, c=self.c, keepdim=keepdim, dim=dim)
+
+    def norm(self, x: Tensor, u: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
+        """Metric norm of ``u`` at ``x``."""
+        return math.norm(x, u, c=self.c, keepdim=keepdim, dim=dim)
+
+    def egrad2rgrad(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
+        """Riemannian gradient from the Euclidean gradient ``u``."""
+        return math.egrad2rgrad(x, u, c=self.c, dim=dim)
+
+    def gyration(self, x: Tensor, y: Tensor, z: Tensor, *, dim: int = -1) -> Tensor:
+        """``gyr[x, y] z``."""
+        return math.gyration(x, y, z, c=self.c, dim=dim)
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
+        """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``."""
+        return math.parallel_transport(x, y, v, c=self.c, dim=dim)
+
+    def transp0(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
+        """Parallel transport from the origin to ``y``."""
+        return math.parallel_transport0(y, u, c=self.c, dim=dim)
+
+    def transp0back(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
+        """Parallel transport from ``y`` to the origin."""
+        return math.parallel_transport0back(y, u, c=self.c, dim=dim)
+
+    def expmap_transp(
+        self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """``y = exp_x(u)``, and ``v`` transported from ``x`` to ``y`` (as projected)."""
+        y = self.expmap(x, u, project=project, dim=dim)
+        return y, self.transp(x, y, v, dim=dim)
+
+    def retr_transp(
+        self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1
+    ) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`expmap_transp`."""
+        return self.expmap_transp(x, u, v, dim=dim)
+
+    def transp_follow_expmap(
+        self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True
+    ) -> Tensor:
+        """``v`` transported from ``x`` to ``exp_x(u)``."""
+        return self.expmap_transp(x, u, v, dim=dim, project=project)[1]
+
+    def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
+        """The same as :meth:`transp_follow_expmap`."""
+        return self.expmap_transp(x, u, v, dim=dim)[1]
+
+    # Making points
+
+    def _empty(
+        self, size: tuple[Any, ...], dtype: torch.dtype | None, device: torch.device | str | None
+    ) -> Tensor:
+        shape = geoopt.utils.size2shape(*size)
+        self._assert_check_shape(shape, "x")
+        return torch.empty(
+            shape,
+            dtype=torch.get_default_dtype() if dtype is None else dtype,
+            device=self.c_reference.device if device is None else device,
+        )
+
+    def random_normal(
+        self,
+        *size: Any,
+        mean: float | Tensor = 0,
+        std: float | Tensor = 1,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """``exp_0`` of normal vectors with ``mean`` and standard deviation ``std / sqrt(d)``.
+
+        ``size`` is the shape, coordinates last; the dtype is torch's default unless given. The
+        result is a ``geoopt.ManifoldTensor``.
+        """
+        noise = self._empty(size, dtype, device).normal_()
+        points = self.expmap0(noise * std / noise.shape[-1] ** 0.5 + mean)
+        return geoopt.ManifoldTensor(points, manifold=self)  # type: ignore[no-any-return]
+
+    random = random_normal
+
+    def wrapped_normal(
+        self,
+        *size: Any,
+        mean: Tensor,
+        std: float | Tensor = 1,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Points ``exp_mean(v / lambda_mean)``, ``v`` normal with deviation ``std`` in the metric.
+
+        :class:`ternvae.manifolds.WrappedNormal` is the same law with a density and gradients.
+        """
+        dtype = mean.dtype if dtype is None else dtype
+        noise = self._empty(size, dtype, mean.device if device is None else device).normal_()
+        points = self.expmap(mean, noise * std / self.lambda_x(mean, keepdim=True))
+        return geoopt.ManifoldTensor(points, manifold=self)  # type: ignore[no-any-return]
+
+    def origin(
+        self,
+        *size: Any,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        seed: int | None = 42,
+    ) -> Tensor:
+        """The origin, repeated to shape ``size``; ``seed`` (geoopt's) decides nothing."""
+        zeros = self._empty(size, dtype, device).zero_()
+        return geoopt.ManifoldTensor(zeros, manifold=self)  # type: ignore[no-any-return]

@@ -1,0 +1,272 @@
+"""Adam for models that have both Euclidean and manifold parameters.
+
+References:
+    [BG] G. Becigneul, O.-E. Ganea, "Riemannian Adaptive Optimization Methods", ICLR 2019.
+    [LH] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.optim.optimizer import Optimizer
+
+from ternvae.manifolds._geoopt import geoopt
+
+_HOST_DEVICES = ("cpu", "mps")
+
+
+class RiemannianAdam(Optimizer):
+    """AdamW on Euclidean tensors, Riemannian Adam on geoopt manifold tensors.
+
+    A step first updates the Euclidean tensors of all groups, then the manifold tensors, so that a
+    learnable curvature moved in the same step is the one the points are kept inside of.
+
+    *Euclidean tensors* go through torch's own functional AdamW, one call per group; the result is
+    bit for bit that of ``torch.optim.AdamW``.
+
+    *Manifold tensors* (``geoopt.ManifoldParameter`` of any geoopt manifold) follow [BG]: with the
+    Riemannian gradient ``g`` at ``x``, ``m <- beta1 m + (1 - beta1) g`` and
+    ``v <- beta2 v + (1 - beta2) |g|_x^2``, one ``v`` per point (per factor of a product manifold);
+    ``x <- retr_x(-lr m_hat / (sqrt(v_hat) + eps))`` with Adam's bias corrections, and ``m`` is
+    transported to the new point. On the ball ``lr`` is therefore the typical hyperbolic length of a
+    step.
+
+    *Weight decay* is decoupled ([LH]) for both. A point of a Poincare ball moves towards the origin
+    along its geodesic, ``x <- (1 - lr weight_decay) (x) x``, before the gradient step, and the
+    gradient and ``m`` are transported along.
+
+    Points whose manifold is being trained (a learnable curvature) are projected onto it in every
+    step, those without a gradient too.
+
+    Args:
+        params: tensors or parameter groups; any group may mix both kinds.
+        lr: learning rate, a number or a tensor of one number.
+        betas: decay rates of the two moments, each in [0, 1).
+        eps: added to the root of the second moment.
+        weight_decay: decay rate, see above.
+        amsgrad: divide by the largest second moment so far ([BG], Riemannian AMSGrad).
+        maximize: ascend instead of descend.
+        foreach: torch's choice of implementation; concerns the Euclidean tensors only.
+        fused: likewise.
+        capturable: keep ``step`` on the device and never read back to the host, so that ``step()``
+            can be captured in a CUDA graph (if the manifolds used do not read back either).
+
+    Raises:
+        ValueError: a hyperparameter is out of range; ``foreach`` and ``fused`` are both set;
+            ``foreach`` with a tensor ``lr`` that is not capturable; ``capturable`` with tensors on
+            the CPU; or ``weight_decay`` for a manifold that has no notion of it.
+        TypeError: a gradient is sparse (raised by :meth:`step`).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "capturable": capturable,
+        }
+        _check_hyperparameters(defaults)
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its own hyperparameters are checked like those of the constructor."""
+        _check_hyperparameters({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        try:
+            _check_parameters(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], float | Tensor] | None = None
+    ) -> float | Tensor | None:
+        """Take one step; gradients are read, never written.
+
+        Args:
+            closure: re-evaluates the model, with gradients, and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._update_euclidean(group)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if isinstance(p, geoopt.ManifoldTensor):
+                    self._update_manifold(p, group)
+        return loss
+
+    def _update_euclidean(self, group: dict[str, Any]) -> None:
+        params = [
+            p
+            for p in group["params"]
+            if p.grad is not None and not isinstance(p, geoopt.ManifoldTensor)
+        ]
+        if not params:
+            return
+        on_device = group["capturable"] or group["fused"]
+        states = []
+        for p in params:
+            _refuse_sparse(p)
+            state = self.state[p]
+            if not state:
+                state["step"] = _new_step(p.device if on_device else None)
+                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            if group["amsgrad"] and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            states.append(state)
+        beta1, beta2 = group["betas"]
+        adamw(
+            params,
+            [p.grad for p in params],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
+            [s["step"] for s in states],
+            foreach=group["foreach"],
+            capturable=group["capturable"],
+            fused=group["fused"],
+            has_complex=any(torch.is_complex(p) for p in params),
+            amsgrad=group["amsgrad"],
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=group["maximize"],
+        )
+
+    def _update_manifold(self, p: Any, group: dict[str, Any]) -> None:
+        manifold = p.manifold
+        if any(q.requires_grad for q in manifold.parameters()):
+            p.copy_(manifold.projx(p))
+        if p.grad is None:
+            return
+        _refuse_sparse(p)
+        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        beta1, beta2 = group["betas"]
+        grad = manifold.egrad2rgrad(p, -p.grad if group["maximize"] else p.grad)
+        state = self.state[p]
+        if not state:
+            state["step"] = _new_step(p.device if group["capturable"] else None)
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(manifold.component_inner(p, grad))
+        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
+
+        if group["weight_decay"] != 0.0:
+            shrunk = _shrink(p, lr * group["weight_decay"])
+            grad = manifold.transp(p, shrunk, grad)
+            exp_avg.copy_(manifold.transp(p, shrunk, exp_avg))
+            p.copy_(shrunk)
+
+        state["step"] += 1
+        exp_avg.lerp_(grad, 1.0 - beta1)
+        exp_avg_sq.lerp_(manifold.component_inner(p, grad), 1.0 - beta2)
+        second = exp_avg_sq
+        if group["amsgrad"]:
+            largest = state.setdefault("max_exp_avg_sq", torch.zeros_like(exp_avg_sq))
+            second = largest.copy_(torch.maximum(largest, exp_avg_sq))
+        correction1, correction2 = _bias_corrections(state["step"], beta1, beta2)
+        direction = (exp_avg / correction1) / ((second / correction2).sqrt() + group["eps"])
+        point, transported = manifold.retr_transp(p, -lr * direction, exp_avg)
+        p.copy_(point)
+        exp_avg.copy_(transported)
+
+
+def _new_step(device: torch.device | None) -> Tensor:
+    # float32 is what torch's fused kernels expect; None is the host, whatever the default device.
+    return torch.zeros((), dtype=torch.float32, device="cpu" if device is None else device)
+
+
+def _bias_corrections(
+    step: Tensor, beta1: float, beta2: float
+) -> tuple[float | Tensor, float | Tensor]:
+    """``1 - beta^step`` for both moments, on the host if ``step`` is there, else on its device."""
+    t = step.item() if step.device.type == "cpu" else step.double()
+    return 1.0 - beta1**t, 1.0 - beta2**t
+
+
+def _shrink(p: Any, rate: float | Tensor) -> Tensor:
+    """Decoupled weight decay of points: ``(1 - rate) (x) p`` on a Poincare ball."""
+    _refuse_weight_decay(p)
+    factor = torch.as_tensor(1.0 - rate, dtype=torch.float64)
+    shrunk: Tensor = p.manifold.mobius_scalar_mul(factor, p)
+    return shrunk
+
+
+def _refuse_weight_decay(p: Any) -> None:
+    if not isinstance(p.manifold, geoopt.PoincareBall):
+        raise ValueError(
+            f"weight_decay is defined for Euclidean tensors and for points of a Poincare ball, not "
+            f"for a parameter on {p.manifold}; put it into a group with weight_decay=0"
+        )
+
+
+def _refuse_sparse(p: Tensor) -> None:
+    if p.grad is not None and p.grad.layout != torch.strided:
+        raise TypeError(
+            f"RiemannianAdam needs dense gradients, got layout {p.grad.layout} for a parameter of "
+            f"shape {tuple(p.shape)}; build the embedding with sparse=False"
+        )
+
+
+def _check_hyperparameters(group: dict[str, Any]) -> None:
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"lr must be one number, got a tensor of shape {tuple(lr.shape)}")
+        if group["foreach"] and not group["capturable"]:
+            raise ValueError(
+                "foreach=True needs a float lr unless capturable=True, got lr as a tensor"
+            )
+    for name in ("lr", "eps", "weight_decay"):
+        # Written so that NaN fails too.
+        if not 0.0 <= float(group[name]) < float("inf"):
+            raise ValueError(f"{name} must be finite and not negative, got {group[name]!r}")
+    betas = group["betas"]
+    if len(betas) != 2 or not all(0.0 <= float(beta) < 1.0 for beta in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
+    if group["foreach"] and group["fused"]:
+        raise ValueError("foreach=True and fused=True exclude each other, got both")
+
+
+def _check_parameters(group: dict[str, Any]) -> None:
+    for p in group["params"]:
+        if group["capturable"] and p.device.type in _HOST_DEVICES:
+            raise ValueError(
+                f"capturable=True needs parameters on an accelerator that captures graphs, got one "
+                f"of shape {tuple(p.shape)} on {p.device}"
+            )
+        if group["weight_decay"] != 0.0 and isinstance(p, geoopt.ManifoldTensor):
+            _refuse_weight_decay(p)
+
+
+__all__ = ["RiemannianAdam"]

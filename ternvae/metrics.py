@@ -1,0 +1,367 @@
+"""What is measured: coverage, hierarchy, richness, distance structure, and how high each can go.
+
+Everything is computed on posterior means (no sampling, dropout off) in float64, so a model has
+one score.  Statistics over the whole space are exact.  Statistics over pairs and triples are exact
+while all pairs fit in the pair budget and otherwise use a fixed seeded sample, which the result
+names in its ``sampling`` attribute.
+
+With n digits there are N = 3**n sequences, v is the 3-adic valuation (v(0) = n), r the hyperbolic
+distance of a point from the origin of the ball, d the hyperbolic distance and d3 the 3-adic one.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from ternvae.padic import TernarySpace, partners_at_valuation
+
+__all__ = [
+    "CollapsedLevelsWarning",
+    "EmbeddingModel",
+    "Evaluator",
+    "Metrics",
+    "ceilings",
+    "collapse_excess",
+    "evaluate",
+    "metric_names",
+    "richness",
+    "spearman",
+]
+
+#: Pairs and triples drawn for sampled statistics.  A rank correlation over M pairs has a standard
+#: error of at most 1/sqrt(M), a share over M triples one of at most 1/(2 sqrt(M)).
+SAMPLE_SIZE = 2**18
+SAMPLE_SEED = 20_260_110
+
+#: Rows embedded at a time; bounds the memory of the hidden layers, not the result.
+ROWS_PER_CHUNK = 8192
+
+#: A hierarchy this far above its tie-free ceiling can only come from radii tied inside a level.
+COLLAPSE_TOLERANCE = 1e-4
+
+_BRANCHES = ("A", "B")
+
+
+class CollapsedLevelsWarning(UserWarning):
+    """Radii are tied inside a level, so the hierarchy score exceeds what distinct radii allow."""
+
+
+class EmbeddingModel(Protocol):
+    """What :func:`evaluate` needs; any embedding with these three can be scored."""
+
+    @property
+    def ball(self) -> Any:
+        """Poincare ball with ``dist`` and ``dist0``."""
+
+    def embed(self, sequences_or_indices: Tensor, branch: str = "B") -> Tensor:
+        """Return points of the ball, (batch, latent_dim)."""
+
+    def decode(self, points: Tensor, branch: str = "B") -> Tensor:
+        """Return sequences in {-1, 0, 1}, (batch, n_digits)."""
+
+
+class Metrics(dict[str, float]):
+    """Metric names to values, plus ``sampling``: how pairs and triples were chosen."""
+
+    def __init__(self, values: dict[str, float], sampling: dict[str, int | bool]) -> None:
+        super().__init__(values)
+        self.sampling = sampling
+
+
+def metric_names(n_digits: int) -> tuple[str, ...]:
+    """Names of all metrics for a space of ``n_digits`` digits, in the order of reports."""
+    return (
+        "coverage",
+        "coverage_B",
+        "hierarchy_A",
+        "hierarchy_B",
+        "richness",
+        "dist_corr",
+        "Q_enhanced",
+        "ultrametric_corr",
+        "triplet_accuracy",
+        *(f"r_v{v}" for v in range(n_digits + 1)),
+    )
+
+
+# --- rank correlation -----------------------------------------------------------------------
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation with midranks for ties; NaN when either side is constant."""
+    return _pearson(rankdata(x), rankdata(y))
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    x = x - x.mean()
+    y = y - y.mean()
+    scale = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / scale if scale > 0 else math.nan
+
+
+def ceilings(n_digits: int) -> dict[str, float]:
+    r"""Largest values that the rank statistics can reach over a space of ``n_digits`` digits.
+
+    One side of each correlation takes few distinct values.  Against tie-free values, groups of
+    t_g tied values out of M bound Spearman's coefficient by
+    :math:`\sqrt{1 - \sum_g (t_g^3 - t_g) / (M^3 - M)}`, reached when the order agrees
+    (Kendall, *Rank Correlation Methods*, 1948, ch. 3: the variance of midranks).
+
+    Args:
+        n_digits: number of ternary digits, at least 1.
+
+    Returns:
+        ``hierarchy`` (negative: large valuation, small radius), ``dist_corr``, ``Q_enhanced`` and
+        ``ultrametric_corr``.  For n = 1 every pair is at the same 3-adic distance, so
+        ``ultrametric_corr`` is NaN.
+    """
+    levels = TernarySpace(n_digits).level_sizes()
+    size = 3**n_digits
+    pairs = size * (size - 1) // 2
+    by_gap = [
+        sum(levels[v] * levels[v + gap] for v in range(n_digits + 1 - gap))
+        for gap in range(1, n_digits + 1)
+    ]
+    by_difference = [size * 3 ** (n_digits - 1 - v) for v in range(n_digits)]
+    hierarchy = -_tie_ceiling(levels, size)
+    dist_corr = _tie_ceiling([pairs - sum(by_gap), *by_gap], pairs)
+    return {
+        "hierarchy": hierarchy,
+        "dist_corr": dist_corr,
+        "Q_enhanced": dist_corr + 1.5 * abs(hierarchy),
+        "ultrametric_corr": _tie_ceiling(by_difference, pairs),
+    }
+
+
+def _tie_ceiling(groups: list[int], total: int) -> float:
+    tied = sum(t**3 - t for t in groups)
+    whole = total**3 - total
+    # The subtraction is done in exact integers: at n = 20 both terms have nearly 60 digits.
+    return math.sqrt((whole - tied) / whole) if tied < whole else math.nan
+
+
+def collapse_excess(hierarchy: float, n_digits: int) -> float:
+    """How far ``hierarchy`` lies beyond its tie-free ceiling, or 0.0.
+
+    More than ``COLLAPSE_TOLERANCE`` means that radii are tied inside a level: the level has
+    collapsed, which the rank correlation rewards and :func:`evaluate` warns about.
+    """
+    excess = abs(hierarchy) - abs(ceilings(n_digits)["hierarchy"])
+    return excess if excess > COLLAPSE_TOLERANCE else 0.0
+
+
+# --- statistics per level -------------------------------------------------------------------
+
+
+def richness(radius: ArrayLike, valuation: ArrayLike, n_digits: int) -> float:
+    """Mean over the n + 1 levels of the population variance of the radius within the level.
+
+    Args:
+        radius: (M,) hyperbolic radii, units of the metric.
+        valuation: (M,) valuations in 0..n_digits.
+        n_digits: number of ternary digits n; levels without a row count as variance 0.
+
+    Returns:
+        Richness, in squared units of the metric.
+    """
+    _, variance = _level_moments(np.asarray(radius), np.asarray(valuation), n_digits)
+    return float(np.nan_to_num(variance).sum() / (n_digits + 1))
+
+
+def _level_moments(
+    radius: NDArray[np.float64], valuation: NDArray[np.int64], n_digits: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population variance of the radius per level, NaN for an empty level."""
+    count = np.bincount(valuation, minlength=n_digits + 1).astype(np.float64)
+    count[count == 0] = np.nan
+    mean = np.bincount(valuation, radius, n_digits + 1) / count
+    centred = radius - mean[valuation]
+    return mean, np.bincount(valuation, centred * centred, n_digits + 1) / count
+
+
+# --- the evaluator --------------------------------------------------------------------------
+
+
+class Evaluator:
+    """Scores models over one space; keeps the fixed pairs, triples and their 3-adic ranks.
+
+    Args:
+        space: the space of sequences.
+        sample_size: pairs and triples to draw; with at most this many pairs in all, every pair
+            is used instead.
+        sample_seed: seed of the draw.
+    """
+
+    def __init__(
+        self,
+        space: TernarySpace,
+        *,
+        sample_size: int = SAMPLE_SIZE,
+        sample_seed: int = SAMPLE_SEED,
+    ) -> None:
+        if sample_size < 1:
+            raise ValueError(f"sample_size must be at least 1, got {sample_size}")
+        self.space = space
+        generator = torch.Generator().manual_seed(sample_seed)
+        pair_count = space.size * (space.size - 1) // 2
+        self._pairs_exact = pair_count <= sample_size
+        self._first, self._second = (
+            _all_pairs(space.size)
+            if self._pairs_exact
+            else _sampled_pairs(space.size, sample_size, generator)
+        )
+        self._triples = _sampled_triples(space, sample_size, generator)
+        self._valuation = space.valuation(torch.arange(space.size))
+        gap = (self._valuation[self._first] - self._valuation[self._second]).abs()
+        self._gap_ranks = rankdata(gap.numpy())
+        self._padic_ranks = rankdata(space.distance(self._first, self._second).numpy())
+        self.sampling: dict[str, int | bool] = {
+            "pairs": len(self._first),
+            "pairs_exact": self._pairs_exact,
+            "triples": 0 if self._triples is None else len(self._triples[0]),
+            "seed": sample_seed,
+        }
+
+    def __call__(self, model: EmbeddingModel) -> Metrics:
+        """Return all metrics of ``model``; see :func:`evaluate`."""
+        values = {**self.branch_a(model), **self.branch_b(model)}
+        ordered = {name: values[name] for name in metric_names(self.space.n_digits)}
+        return Metrics(ordered, dict(self.sampling))
+
+    def branch_a(self, model: EmbeddingModel) -> dict[str, float]:
+        """The metrics that depend on branch A alone; they stand still while it is frozen."""
+        radius = _to_numpy(model.ball.dist0(self.embed(model, "A")))
+        return {
+            "coverage": self.coverage(model, "A"),
+            "hierarchy_A": spearman(self._valuation.numpy(), radius),
+        }
+
+    def branch_b(self, model: EmbeddingModel) -> dict[str, float]:
+        """The metrics of branch B; warns of levels that have collapsed."""
+        ball = model.ball
+        points = self.embed(model, "B")
+        radius = _to_numpy(ball.dist0(points))
+        valuation = self._valuation.numpy()
+        level_mean, level_variance = _level_moments(radius, valuation, self.space.n_digits)
+        hierarchy = spearman(valuation, radius)
+        dist_corr = self._dist_corr(radius)
+        self._warn_of_collapse(hierarchy)
+        return {
+            "coverage_B": self.coverage(model, "B"),
+            "hierarchy_B": hierarchy,
+            "richness": float(level_variance.mean()),
+            "dist_corr": dist_corr,
+            "Q_enhanced": dist_corr + 1.5 * abs(hierarchy),
+            "ultrametric_corr": self._ultrametric_corr(ball, points),
+            "triplet_accuracy": self._triplet_accuracy(ball, points),
+            **{f"r_v{v}": float(mean) for v, mean in enumerate(level_mean)},
+        }
+
+    def _warn_of_collapse(self, hierarchy: float) -> None:
+        excess = collapse_excess(hierarchy, self.space.n_digits)
+        if excess:
+            warnings.warn(
+                f"hierarchy_B = {hierarchy:.7f} lies {excess:.1e} beyond the ceiling "
+                "of distinct radii: radii are tied inside a level (collapse), raise the weight of "
+                "richness",
+                CollapsedLevelsWarning,
+                stacklevel=4,
+            )
+
+    def embed(self, model: EmbeddingModel, branch: str) -> Tensor:
+        """Points of the whole space, (N, latent_dim) in float64, on the model's device."""
+        rows = [model.embed(rows, branch).double() for rows in self._chunks()]
+        return torch.cat(rows)
+
+    def coverage(self, model: EmbeddingModel, branch: str) -> float:
+        """Share of all N sequences that survive encode, ball, decode with every digit right."""
+        right = 0
+        for rows in self._chunks():
+            decoded = model.decode(model.embed(rows, branch), branch)
+            wanted = self.space.sequences(rows).to(decoded.device)
+            right += int((decoded == wanted).all(-1).sum())
+        return right / self.space.size
+
+    def _chunks(self) -> Iterator[Tensor]:
+        return self.space.batches(min(ROWS_PER_CHUNK, self.space.size))
+
+    def _dist_corr(self, radius: NDArray[np.float64]) -> float:
+        gap = np.abs(radius[self._first.numpy()] - radius[self._second.numpy()])
+        return _pearson(rankdata(gap), self._gap_ranks)
+
+    def _ultrametric_corr(self, ball: Any, points: Tensor) -> float:
+        distance = ball.dist(points[self._first], points[self._second])
+        return _pearson(rankdata(_to_numpy(distance)), self._padic_ranks)
+
+    def _triplet_accuracy(self, ball: Any, points: Tensor) -> float:
+        if self._triples is None:
+            return math.nan
+        anchor, near, far = (points[column] for column in self._triples)
+        return float((ball.dist(anchor, near) < ball.dist(anchor, far)).double().mean())
+
+
+def evaluate(model: EmbeddingModel, space: TernarySpace) -> Metrics:
+    """Score a model over the whole space.
+
+    Args:
+        model: anything with ``embed``, ``decode`` and ``ball``, for instance
+            :class:`ternvae.models.TernaryVAE`.
+        space: the space of sequences that the model was made for.
+
+    Returns:
+        A dict with exactly the names of :func:`metric_names`; its ``sampling`` attribute names
+        the sample behind the pair and triple statistics.  All points are held in memory:
+        N * latent_dim float64 values per branch.
+
+    Warns:
+        CollapsedLevelsWarning: radii are tied inside a level.
+    """
+    return Evaluator(space)(model)
+
+
+def _to_numpy(values: Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = values.detach().double().cpu().numpy()
+    return array
+
+
+def _all_pairs(size: int) -> tuple[Tensor, Tensor]:
+    first, second = torch.triu_indices(size, size, offset=1)
+    return first, second
+
+
+def _sampled_pairs(
+    size: int, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Uniform over unordered pairs: a uniform first index and a uniform non-zero offset."""
+    first = torch.randint(size, (count,), generator=generator)
+    offset = torch.randint(1, size, (count,), generator=generator)
+    return first, (first + offset) % size
+
+
+def _sampled_triples(
+    space: TernarySpace, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Anchor, 3-adically nearer and farther index; None for n = 1, where no triple qualifies.
+
+    The two valuations are uniform over the pairs of distinct levels 0..n-1, the anchor is uniform
+    over the space and each partner uniform over the indices at its valuation from the anchor.
+    """
+    n = space.n_digits
+    if n == 1:
+        return None
+    low = torch.randint(n, (count,), generator=generator)
+    high = (low + torch.randint(1, n, (count,), generator=generator)) % n
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    anchor = torch.randint(space.size, (count,), generator=generator)
+    near = partners_at_valuation(anchor, high, n_digits=n, generator=generator)
+    far = partners_at_valuation(anchor, low, n_digits=n, generator=generator)
+    return anchor, near, far

@@ -1,0 +1,1 @@
+"""The parts of a training run, each small and testable alone; ``ternvae.trainer`` joins them."""

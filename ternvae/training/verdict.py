@@ -1,0 +1,90 @@
+"""Whether a model meets its targets, and which of two models is the better one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ternvae.metrics import collapse_excess
+
+__all__ = ["CHECKS", "rank", "target_met", "targets_met", "validation_results"]
+
+#: Targets that are met from below; the others are met from above.
+_LOWER_IS_BETTER = frozenset({"hierarchy_B"})
+
+#: Targets stated to four decimals of an irrational ceiling: -0.8321 stands for -0.83205...
+_STATED_TO_FOUR_DECIMALS = frozenset({"hierarchy_B"})
+
+#: Which entry of the validation results each target decides.
+CHECKS = {
+    "coverage": "coverage_precision",
+    "hierarchy_B": "hierarchy_ceiling",
+    "richness": "richness_preservation",
+    "Q_enhanced": "Q_enhanced",
+}
+
+
+def target_met(name: str, value: float, target: float) -> bool:
+    """Whether ``value`` of metric ``name`` meets ``target``; NaN meets nothing.
+
+    A hierarchy is compared after rounding to four decimals, the precision that its targets are
+    stated in: the ceiling -0.8320503 at nine digits meets a target of -0.8321.
+    """
+    if math.isnan(value):
+        return False
+    if name in _STATED_TO_FOUR_DECIMALS:
+        value = round(value, 4)
+    return value <= target if name in _LOWER_IS_BETTER else value >= target
+
+
+def targets_met(metrics: Mapping[str, float], targets: Mapping[str, float]) -> bool:
+    """Whether every target is met."""
+    return all(target_met(name, metrics[name], target) for name, target in targets.items())
+
+
+def validation_results(
+    metrics: Mapping[str, float],
+    targets: Mapping[str, float],
+    *,
+    n_digits: int,
+    points_valid: bool,
+) -> dict[str, bool]:
+    """The checks of a finished model, each true or false.
+
+    Args:
+        metrics: all metrics of the model.
+        targets: the four targets, by metric name.
+        n_digits: number of ternary digits.
+        points_valid: whether every point of both branches is finite and inside ``max_radius``.
+
+    Returns:
+        One entry per target, ``numerical_stability`` (finite metrics and valid points),
+        ``p_adic_structure`` (mean radii strictly fall from level 0 to level n), and
+        ``mathematical_foundation_ready``, which is true when all the others are.
+    """
+    radii = [metrics[f"r_v{v}"] for v in range(n_digits + 1)]
+    results = {
+        check: target_met(name, metrics[name], targets[name]) for name, check in CHECKS.items()
+    }
+    # Tied radii push the rank correlation past its ceiling; that is a collapse, not a success.
+    if collapse_excess(metrics["hierarchy_B"], n_digits):
+        results["hierarchy_ceiling"] = False
+    defined = {k: v for k, v in metrics.items() if not _undefined(k, n_digits)}
+    results["numerical_stability"] = points_valid and all(map(math.isfinite, defined.values()))
+    results["p_adic_structure"] = all(a > b for a, b in zip(radii, radii[1:], strict=False))
+    results["mathematical_foundation_ready"] = all(results.values())
+    return results
+
+
+def _undefined(name: str, n_digits: int) -> bool:
+    """With one digit all distances are equal: no triple and no correlation exists."""
+    return n_digits == 1 and name in {"ultrametric_corr", "triplet_accuracy"}
+
+
+def rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """Sort key of models: coverage counts first, then Q; NaN ranks below everything."""
+    coverage, q = metrics["coverage"], metrics["Q_enhanced"]
+    return (
+        -math.inf if math.isnan(coverage) else coverage,
+        -math.inf if math.isnan(q) else q,
+    )
