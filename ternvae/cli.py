@@ -82,8 +82,10 @@ class _TrainCommand(click.Command):
             (f"--{key}", f"{info.description}  [default: {info.default}]")
             for key, info in profile_keys().items()
         ]
-        with formatter.section("Keys of a profile, each as --SECTION.KEY VALUE (defaults before "
-                               "any profile is applied)"):
+        with formatter.section(
+            "Keys of a profile, each as --SECTION.KEY VALUE (defaults before "
+            "any profile is applied)"
+        ):
             formatter.write_dl(rows, col_max=44)
 
 
@@ -160,8 +162,19 @@ def profiles(name: str | None, schema: bool) -> None:
 def _key_overrides(arguments: list[str]) -> dict[str, Any]:
     """Read ``--SECTION.KEY VALUE`` and ``--SECTION.KEY=VALUE``; keys are judged by the profile."""
     overrides: dict[str, Any] = {}
-    known = [f"--{option}" for option in
-             ("config", "profile", "test-mode", "checkpoint", "run-dir", "seed", "device", "help")]
+    known = [
+        f"--{option}"
+        for option in (
+            "config",
+            "profile",
+            "test-mode",
+            "checkpoint",
+            "run-dir",
+            "seed",
+            "device",
+            "help",
+        )
+    ]
     rest = iter(arguments)
     for argument in rest:
         flag, equals, value = argument.partition("=")
@@ -215,9 +228,7 @@ def _run(profile: Profile, folder: Path, device: str, checkpoint: str | None) ->
 
     on_terminal = sys.stderr.isatty()
     try:
-        trainer = Trainer(
-            profile, folder, device, resume_from=checkpoint, progress_bar=on_terminal
-        )
+        trainer = Trainer(profile, folder, device, resume_from=checkpoint, progress_bar=on_terminal)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     with _speaking(), _stopping_politely(trainer):

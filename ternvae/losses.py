@@ -29,8 +29,11 @@ __all__ = [
     "shell_offset",
 ]
 
-#: Part of a shell's half-width, on each side, that separation keeps empty between levels.
+#: Part of a shell's width, at each face, that separation keeps empty between levels.
 SEPARATION_MARGIN = 0.1
+
+#: Part of the wanted variance that every single level must have; see :func:`richness_loss`.
+LEAST_LEVEL_SHARE = 0.5
 
 
 def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
@@ -130,6 +133,10 @@ def separation_loss(
 def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
     """Diversity inside the levels: shortfall of the variance of the radius against a floor.
 
+    Two hinges.  The mean over levels, which is what richness measures, must reach the floor; and
+    no single level may fall below ``LEAST_LEVEL_SHARE`` of it, so that none collapses.  Between the
+    two, spread goes where it costs the order of the levels least.
+
     Args:
         radius: (batch,) hyperbolic radii.
         membership: (batch, n + 1) from :func:`level_membership`.
@@ -138,7 +145,8 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
             ``floor * (n + 1) / n``.  0 switches the term off.
 
     Returns:
-        Scalar in [0, 1]: mean relative shortfall over the levels with two points or more.
+        Scalar in [0, 2]: relative shortfall of the mean, plus the mean relative shortfall of the
+        single levels, over the levels with two rows or more.
     """
     if floor == 0:
         return radius.new_zeros(())
@@ -147,10 +155,12 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
     count = membership.sum(0)
     mean = radius @ membership / count.clamp_min(1)
     variance = (radius - membership @ mean).square() @ membership / count.clamp_min(1)
-    plural = count > 1
-    plural[-1] = False
-    shortfall = F.relu(1 - variance / wanted)
-    return (shortfall * plural).sum() / plural.sum().clamp_min(1)
+    plural = (count > 1).to(radius.dtype)
+    plural[-1] = 0
+    plural = plural / plural.sum().clamp_min(1)
+    overall = F.relu(1 - (variance @ plural) / wanted)
+    single = F.relu(1 - variance / (LEAST_LEVEL_SHARE * wanted)) @ plural
+    return overall + single
 
 
 class GeometryLosses(NamedTuple):

@@ -338,9 +338,7 @@ def _all_pairs(size: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _sampled_pairs(
-    size: int, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _sampled_pairs(size: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Uniform over unordered pairs: a uniform first index and a uniform non-zero offset."""
     first = torch.randint(size, (count,), generator=generator)
     offset = torch.randint(1, size, (count,), generator=generator)

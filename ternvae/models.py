@@ -138,9 +138,7 @@ class Decoder(nn.Module):
     space at the origin; all that turns a charted point into digits is shared.
     """
 
-    def __init__(
-        self, ball: PoincareBall, n_digits: int, latent_dim: int, hidden_dim: int
-    ) -> None:
+    def __init__(self, ball: PoincareBall, n_digits: int, latent_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.ball = ball
         self.charts = nn.ModuleDict({b: nn.Linear(latent_dim, hidden_dim) for b in BRANCHES})
@@ -289,7 +287,7 @@ class TernaryVAE(nn.Module):
                 f"expected indices of shape (batch,) or sequences of shape (batch, "
                 f"{self.space.n_digits}), got shape {tuple(given.shape)}"
             )
-        encoder = self.encoders[branch]
+        encoder = self._encoder(branch)
         was_training = encoder.training
         encoder.eval()
         try:
@@ -320,8 +318,9 @@ class TernaryVAE(nn.Module):
                 f"expected floating-point points of shape (batch, {latent_dim}), got "
                 f"{given.dtype} of shape {tuple(given.shape)}"
             )
-        self.ball.check_point(given)
-        return self.decoder(given.to(self.prototypes), branch).argmax(-1) - 1
+        self.ball.assert_check_point_on_manifold(given)
+        logits: Tensor = self.decoder(given.to(self.prototypes), branch)
+        return logits.argmax(-1) - 1
 
     @classmethod
     def from_checkpoint(
@@ -343,6 +342,11 @@ class TernaryVAE(nn.Module):
         except (TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
         return model.to(device).eval()
+
+    def _encoder(self, branch: str) -> Encoder:
+        encoder = self.encoders[branch]
+        assert isinstance(encoder, Encoder)  # noqa: S101 - ModuleDict forgets the type
+        return encoder
 
     def _check_branch(self, branch: str) -> None:
         if branch not in BRANCHES:

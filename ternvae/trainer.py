@@ -33,10 +33,10 @@ __all__ = ["Trainer", "TrainingResult", "choose_device"]
 
 log = logging.getLogger("ternvae")
 
-#: While the learning rate is at its peak, the richness term aims this much above the target; the
-#: excess falls with the rate.  Steps are noisy while it is high, so room between the levels is
-#: given to spread first and to order last, and Q is best where a cycle ends, not in its noise.
-RICHNESS_HEADROOM = 0.5
+#: How far the richness term aims above the target: always, and more while the learning rate is at
+#: its peak.  Steps are noisy then, so room between the levels is given to spread first and to order
+#: last, and Q is best where a cycle ends instead of somewhere in its noise.
+RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.05, 0.5
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,14 @@ def choose_device(wanted: str) -> torch.device:
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     try:
         device = torch.device(wanted)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: unknown device {wanted!r}; here there are auto, {', '.join(there)}")
-    if device.type == "cuda" and f"cuda:{device.index or 0}" not in there:
-        raise ValueError(f"device: {wanted!r} is not there; here there are auto, {', '.join(there)}")
+    name = f"cuda:{device.index or 0}" if device and device.type == "cuda" else str(device)
+    if device is None or name not in there:
+        raise ValueError(f"device: {wanted!r} is not there; choose from {', '.join(there)}")
     return device
 
 
@@ -129,7 +128,7 @@ class Trainer:
         self.progress = Progress()
         self._progress_bar = progress_bar
         self._stop_requested = False
-        self._heat = 1.0
+        self._richness_floor = self.targets["richness"]
         self._evaluator = Evaluator(self.space)
         self._frozen_metrics: dict[str, float] | None = None
         with self._seeded(epoch=0):
@@ -139,6 +138,7 @@ class Trainer:
             self.model.parameters(),
             lr=profile.training.lr,
             weight_decay=profile.training.weight_decay,
+            fused=True,
         )
         self._resume_epoch: int | None = None
         if resume_from is not None:
@@ -201,7 +201,7 @@ class Trainer:
         with self._seeded(epoch):
             batches = self.batches.epoch(epoch_seed(self.profile.seed, epoch), self.device)
             for step, indices in enumerate(batches):
-                self._set_lr(epoch - 1 + (step + 0.5) / steps)
+                self._set_pace(epoch - 1 + (step + 0.5) / steps)
                 total += self._step(indices)
         mean = float(total) / steps
         self._spend("train", started)
@@ -210,7 +210,7 @@ class Trainer:
     def _step(self, indices: Tensor) -> Tensor:
         loss = self._loss(indices)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         nn.utils.clip_grad_norm_(self.model.parameters(), self.profile.training.max_grad_norm)
         self.optimizer.step()
         return loss.detach()
@@ -232,7 +232,7 @@ class Trainer:
                     levels,
                     n_digits=n_digits,
                     radius_max=self.model.ball.hyperbolic_radius_max,
-                    richness_floor=self.targets["richness"] * (1 + RICHNESS_HEADROOM * self._heat),
+                    richness_floor=self._richness_floor,
                 )
                 loss = (
                     loss
@@ -242,11 +242,14 @@ class Trainer:
                 )
         return loss
 
-    def _set_lr(self, epoch: float) -> None:
+    def _set_pace(self, epoch: float) -> None:
+        """Set what changes with the epoch: the learning rate and the floor of richness."""
         rate = mathematical_cosine(
             epoch, lr=self.profile.training.lr, **self.profile.scheduler.model_dump()
         )
-        self._heat = rate / self.profile.training.lr
+        heat = rate / self.profile.training.lr
+        headroom = RICHNESS_HEADROOM + (RICHNESS_HEADROOM_AT_PEAK - RICHNESS_HEADROOM) * heat
+        self._richness_floor = self.targets["richness"] * (1 + headroom)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -396,8 +399,8 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.progress.seconds[what] = (
-            self.progress.seconds[what] or 0.0
-        ) + time.perf_counter() - started
+            (self.progress.seconds[what] or 0.0) + time.perf_counter() - started
+        )
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:

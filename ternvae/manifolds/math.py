@@ -10,10 +10,10 @@ Conventions shared by every function:
   Results that are one number per point drop ``dim`` unless ``keepdim=True``.
 * float32 or float64 in, the same out (the wider one if they are mixed); see
   :mod:`ternvae.manifolds.numerics` for how it is computed.
-* **Nothing is checked or clamped** except the dtype: a point on or outside the rim gives inf or
-  NaN. There are no branches on data and nothing is read back to the host, so every function can be
-  captured in a CUDA graph or compiled with ``fullgraph=True``. :class:`PoincareBall` projects and
-  checks.
+* **Nothing is checked or clamped** except the dtype: a point on or outside the rim gives inf, NaN
+  or a meaningless number; :class:`PoincareBall` projects and checks. There are no branches on data
+  and nothing is read back to the host, so ``torch.compile(fullgraph=True)`` and graph capture have
+  nothing to trip over.
 * First derivatives are finite everywhere inside the ball, at the origin and at ``x = y`` included.
 
 The differences that cancel near the rim are never formed: with ``s = sqrt(c) |x|``, the quantity
@@ -379,8 +379,8 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
     Returns:
         (..., d).
     """
-    threshold, target = num.projection_bounds(x.dtype, max_radius)
     wide = num.widen(x)
+    threshold, target = num.projection_bounds(x.dtype, max_radius)
     s = num.sqrt(num.widen_curvature(c)) * num.norm(wide, dim)
     scale = torch.where(s > threshold, target / s.clamp_min(threshold), 1.0)
     return (scale * wide).to(x.dtype)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.distributions.utils import _standard_normal
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds.ball import PoincareBall
@@ -52,8 +51,10 @@ class WrappedNormal(Distribution):
     the exponential map stretches each of the ``d - 1`` directions across the ray by that ratio
     ([N], section 3; [M], section 3). It is invariant under isometries if ``scale`` is isotropic.
 
-    **max_radius.** Samples are not clipped, unless the ball has a ``max_radius``: then they are
-    projected into it, and :meth:`log_prob` remains the density of the law without clipping.
+    **max_radius.** The law is that of the whole open ball: samples are kept inside the rim but not
+    inside ``ball.max_radius``, so that :meth:`log_prob` is their density.  Project them with
+    ``ball.projx`` where they must obey it, after the densities are taken: a penalty on the
+    projected point would not see how far out the sample was.
 
     Shapes: ``batch_shape`` is that of ``loc`` and ``scale`` broadcast, without the last dimension;
     ``event_shape`` is ``(d,)``.
@@ -127,8 +128,10 @@ class WrappedNormal(Distribution):
     def _draw(self, sample_shape: Any) -> tuple[Tensor, Tensor]:
         """``(z, v)``: the sample and its frame coordinates."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        v = self.scale * _standard_normal(shape, dtype=self.loc.dtype, device=self.loc.device)
-        return self.ball.expmap(self.loc, v / self.ball.lambda_x(self.loc, keepdim=True)), v
+        v = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        u = v / self.ball.lambda_x(self.loc, keepdim=True)
+        z = self.ball.expmap(self.loc, u, project=False)
+        return math.project(z, c=self.ball.c), v
 
     def _log_density(self, v: Tensor) -> Tensor:
         """Log-density at frame coordinates ``v`` (..., d): (...)."""
@@ -147,7 +150,6 @@ class WrappedNormal(Distribution):
 
         Returns:
             ``(z, log_prob)`` of shapes ``sample_shape + batch_shape + (d,)`` and without ``(d,)``.
-            Where ``max_radius`` projected a sample, ``log_prob`` is that of the point drawn.
         """
         z, v = self._draw(sample_shape)
         return z, self._log_density(v)
@@ -164,7 +166,7 @@ def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: in
     """Unbiased, reparametrised estimate of ``KL(posterior || prior)``; no closed form is known.
 
     The mean over ``n_samples`` draws ``z`` of ``log posterior(z) - log prior(z)``; single estimates
-    can be negative. With a ``max_radius`` the prior is evaluated at the projected sample.
+    can be negative.
 
     Returns:
         (...), the broadcast batch shape.

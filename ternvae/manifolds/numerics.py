@@ -48,6 +48,7 @@ def check_curvature(c: Curvature) -> float:
     if isinstance(c, Tensor):
         if c.numel() != 1:
             raise ValueError(f"c must be a single number, got a tensor of shape {tuple(c.shape)}")
+        c = c.detach()
         if c.dtype == torch.bool or c.is_complex():
             raise TypeError(f"c must be a real number, got a tensor of dtype {c.dtype}")
     elif isinstance(c, bool) or not isinstance(c, int | float):

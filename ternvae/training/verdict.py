@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 from ternvae.metrics import collapse_excess
 
@@ -71,7 +72,7 @@ def validation_results(
         results["hierarchy_ceiling"] = False
     defined = {k: v for k, v in metrics.items() if not _undefined(k, n_digits)}
     results["numerical_stability"] = points_valid and all(map(math.isfinite, defined.values()))
-    results["p_adic_structure"] = all(a > b for a, b in zip(radii, radii[1:], strict=False))
+    results["p_adic_structure"] = all(a > b for a, b in pairwise(radii))
     results["mathematical_foundation_ready"] = all(results.values())
     return results
 

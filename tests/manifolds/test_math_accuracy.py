@@ -2,8 +2,8 @@
 
 Stated tolerances, relative (vectors: error norm over norm). float32: 1.2e-7, two half-ulps, at
 every radius: the arithmetic is float64 and the result is rounded once. float64: coordinates are
-rounded relative to 1, so at distance g = 1 - sqrt(c)|x| from the rim the unavoidable error is of the
-order eps/g; 40 eps/g is asked for.
+rounded relative to 1, so at g = 1 - sqrt(c)|x| from the rim the unavoidable error is of the order
+eps/g; 40 eps/g is asked for.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,10 @@ COUNT = 4
 
 # name -> (package function of tensors, oracle of exact vectors), both of (x, y, near, u, c)
 CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., object]]] = {
-    "dist": (lambda x, y, z, u, c: math.dist(x, y, c=c), lambda x, y, z, u, c: oracle.dist(x, y, c)),
+    "dist": (
+        lambda x, y, z, u, c: math.dist(x, y, c=c),
+        lambda x, y, z, u, c: oracle.dist(x, y, c),
+    ),
     "dist of near pairs": (
         lambda x, y, z, u, c: math.dist(x, z, c=c),
         lambda x, y, z, u, c: oracle.dist(x, z, c),

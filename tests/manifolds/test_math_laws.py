@@ -19,12 +19,9 @@ from tests.manifolds.oracle import assert_gradients_finite
 DIM = 3
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 CURVATURES = st.sampled_from([1e-6, 0.1, 1.0, 4.0, 1e6])
-RADII = st.one_of(
-    st.sampled_from([0.0, 1e-20, 1e-6, 0.95, 0.99]), st.floats(0.0, 0.99, allow_subnormal=False)
-)
-DIRECTIONS = st.lists(
-    st.floats(-1.0, 1.0, allow_subnormal=False, width=32), min_size=DIM, max_size=DIM
-)
+# Not below 1e-20: squares of float64 norms and float32 coordinates must stay representable.
+RADII = st.one_of(st.sampled_from([0.0, 1e-20, 1e-6, 0.95, 0.99]), st.floats(1e-20, 0.99))
+DIRECTIONS = st.lists(st.integers(-1000, 1000).map(lambda k: k / 1000), min_size=DIM, max_size=DIM)
 
 
 @st.composite
@@ -56,7 +53,7 @@ def assert_close(a: Tensor, b: Tensor, c: float, *points: Tensor) -> None:
     assert difference <= tolerance(c, *points), (a, b)
 
 
-laws = settings(max_examples=60, deadline=None)
+laws = settings(max_examples=150, deadline=None)
 
 
 @laws
@@ -165,9 +162,7 @@ def test_transport_from_and_to_the_origin(space: tuple[float, list[Tensor]]) -> 
     torch.testing.assert_close(
         there, math.parallel_transport(origin, y, v, c=c), rtol=rtol, atol=0.0
     )
-    torch.testing.assert_close(
-        math.parallel_transport0back(y, there, c=c), v, rtol=rtol, atol=0.0
-    )
+    torch.testing.assert_close(math.parallel_transport0back(y, there, c=c), v, rtol=rtol, atol=0.0)
     assert_gradients_finite(y, v, outputs=there)
 
 
@@ -184,9 +179,7 @@ def test_geodesic_has_constant_speed(space: tuple[float, list[Tensor]], t: float
 
 @laws
 @given(spaces(1), st.floats(-2.0, 2.0), st.floats(-2.0, 2.0))
-def test_scalar_multiplication_laws(
-    space: tuple[float, list[Tensor]], r: float, s: float
-) -> None:
+def test_scalar_multiplication_laws(space: tuple[float, list[Tensor]], r: float, s: float) -> None:
     """(r + s) (x) x = r (x) x (+) s (x) x, and r (x) x is at |r| times the distance."""
     c, (x,) = space
     rx, sx = (math.mobius_scalar_mul(t, x, c=c) for t in (r, s))
@@ -271,7 +264,7 @@ def test_pairwise_dist_is_dist_of_all_pairs() -> None:
     got = math.pairwise_dist(x, y, c=0.7)
     torch.testing.assert_close(got, math.dist(x[:, :, None], y[:, None], c=0.7))
     assert bool((got[:, 0, 0] == 0.0).all())
-    assert_gradients_finite(x, outputs=got)
-    (ours,) = torch.autograd.grad(got.sum(), x, retain_graph=True)
+    (ours,) = torch.autograd.grad(got.sum(), x)
+    assert bool(ours.isfinite().all())
     (theirs,) = torch.autograd.grad(math.dist(x[:, :, None], y[:, None], c=0.7).sum(), x)
     torch.testing.assert_close(ours, theirs)
