@@ -79,7 +79,7 @@ class Targets(_Section):
     """What counts as success; values are compared after rounding to four decimals."""
 
     coverage: float = Field(1.0, ge=0, le=1, description="Least share of sequences recovered")
-    hierarchy_B: float = Field(  (the field's established name)
+    hierarchy_B: float = Field(
         -0.8321, ge=-1, le=0, description="Largest Spearman(v, r) that counts as ordered"
     )
     richness: float = Field(0.006, ge=0, description="Least mean within-level variance of r")
