@@ -18,6 +18,7 @@ from torch.distributions import Distribution, constraints
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds.ball import PoincareBall
+from ternvae.manifolds.math import project
 
 
 class _InsideBall(constraints.Constraint):
@@ -131,7 +132,7 @@ class WrappedNormal(Distribution):
         v = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         u = v / self.ball.lambda_x(self.loc, keepdim=True)
         z = self.ball.expmap(self.loc, u, project=False)
-        return math.project(z, c=self.ball.c), v
+        return project(z, c=self.ball.c), v
 
     def _log_density(self, v: Tensor) -> Tensor:
         """Log-density at frame coordinates ``v`` (..., d): (...)."""
