@@ -134,7 +134,7 @@ def train(
         overrides = {**TEST_MODE, **overrides}
     if checkpoint is None:
         resolved = resolve_profile(profile, config, overrides)
-        folder = Path(run_dir) if run_dir else _new_run_dir(resolved)
+        folder = Path(run_dir) if run_dir else None
     else:
         resolved = _profile_to_resume(checkpoint, profile, config, overrides)
         folder = Path(run_dir) if run_dir else Path(checkpoint).absolute().parent.parent
@@ -199,15 +199,6 @@ def _nearest(flag: str, known: list[str]) -> list[str]:
     return get_close_matches(flag, known, n=1)
 
 
-def _new_run_dir(profile: Profile) -> Path:
-    from datetime import datetime
-
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    name = f"{profile.name}-seed{profile.seed}-{stamp}"
-    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{k}" for k in range(2, 100))]
-    return next((path for path in candidates if not path.exists()), candidates[0])
-
-
 def _profile_to_resume(
     checkpoint: str, profile: str | None, config: str | None, overrides: dict[str, Any]
 ) -> Profile:
@@ -223,7 +214,7 @@ def _profile_to_resume(
     return resolve_profile(base=stored, overrides=overrides)
 
 
-def _run(profile: Profile, folder: Path, device: str, checkpoint: str | None) -> int:
+def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
     from ternvae.trainer import Trainer
 
     on_terminal = sys.stderr.isatty()
@@ -232,11 +223,7 @@ def _run(profile: Profile, folder: Path, device: str, checkpoint: str | None) ->
     except ValueError as error:
         raise BadInputError(str(error)) from error
     with _speaking(), _stopping_politely(trainer):
-        log = logging.getLogger("ternvae")
-        log.info("Run directory: %s", folder)
         result = trainer.fit()
-        if result.checkpoint is not None:
-            log.info("Best model: %s", result.checkpoint)
     if result.stop_reason == "interrupted":
         last = trainer.directory.last
         click.echo(f"interrupted; go on with: ternvae train --checkpoint {last}", err=True)

@@ -282,6 +282,14 @@ class Evaluator:
         rows = [model.embed(rows, branch).double() for rows in self._chunks()]
         return torch.cat(rows)
 
+    def points_valid(self, model: EmbeddingModel) -> bool:
+        """Whether every point of both branches is finite and inside the ball's ``max_radius``."""
+        limit = model.ball.hyperbolic_radius_max
+        return all(
+            bool((model.ball.dist0(self.embed(model, branch)) <= limit).all())
+            for branch in _BRANCHES
+        )
+
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
         """Share of all N sequences that survive encode, ball, decode with every digit right."""
         right = 0

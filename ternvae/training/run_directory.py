@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ternvae.checkpoint import save_checkpoint, write_whole
 
-__all__ = ["RunDirectory", "RunDirectoryError"]
+__all__ = ["RunDirectory", "RunDirectoryError", "new_run_path"]
 
 
 class RunDirectoryError(ValueError):
     """A run cannot use the directory that it was given."""
+
+
+def new_run_path(name: str, seed: int) -> Path:
+    """A folder in ``runs/`` that does not exist yet, named after profile, seed and time."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{name}-seed{seed}-{stamp}"
+    attempt = 1
+    while path.exists():
+        attempt += 1
+        path = path.with_name(f"{name}-seed{seed}-{stamp}-{attempt}")
+    return path
 
 
 class RunDirectory:
