@@ -174,7 +174,8 @@ def richness(radius: ArrayLike, valuation: ArrayLike, n_digits: int) -> float:
         Richness, in squared units of the metric.
     """
     _, variance = _level_moments(np.asarray(radius), np.asarray(valuation), n_digits)
-    return float(np.nan_to_num(variance).sum() / (n_digits + 1))
+    present = np.bincount(valuation, minlength=n_digits + 1) > 0
+    return float(variance[present].sum() / (n_digits + 1))
 
 
 def _level_moments(
@@ -296,6 +297,11 @@ class Evaluator:
         for rows in self._chunks():
             decoded = model.decode(model.embed(rows, branch), branch)
             wanted = self.space.sequences(rows).to(decoded.device)
+            if decoded.shape != wanted.shape:
+                raise ValueError(
+                    f"space: has n_digits={self.space.n_digits}, but the model decodes "
+                    f"{decoded.shape[-1]} digits; pass the space that the model was made for"
+                )
             right += int((decoded == wanted).all(-1).sum())
         return right / self.space.size
 

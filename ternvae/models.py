@@ -21,6 +21,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -277,15 +278,17 @@ class TernaryVAE(nn.Module):
             ValueError: a value outside the space, a wrong shape or an unknown branch.
         """
         self._check_branch(branch)
-        given = torch.as_tensor(sequences_or_indices)
-        if given.ndim == 1:
+        # The space reads the values itself: a tensor made here from a list of floats would be
+        # float32, which moves indices above 2**24 to their neighbours.
+        given = sequences_or_indices
+        if np.ndim(given) == 1:
             sequences = self.space.sequences(given)
-        elif given.ndim == 2:
+        elif np.ndim(given) == 2:
             sequences = self.space.sequences(self.space.indices(given))
         else:
             raise ValueError(
                 f"expected indices of shape (batch,) or sequences of shape (batch, "
-                f"{self.space.n_digits}), got shape {tuple(given.shape)}"
+                f"{self.space.n_digits}), got shape {tuple(np.shape(given))}"
             )
         encoder = self._encoder(branch)
         was_training = encoder.training
@@ -339,7 +342,7 @@ class TernaryVAE(nn.Module):
         try:
             model = cls(**contents["model_config"])
             model.load_state_dict(contents["model_state_dict"])
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
         return model.to(device).eval()
 

@@ -36,7 +36,7 @@ log = logging.getLogger("ternvae")
 #: How far the richness term aims above the target: always, and while the learning rate is at its
 #: peak.  Steps are noisy then, so room between the levels is given to spread first and to order
 #: last, and Q is best where a cycle ends instead of somewhere in its noise.
-RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.05, 0.5
+RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.1, 0.5
 
 
 @dataclass(frozen=True)
