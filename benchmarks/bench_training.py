@@ -30,7 +30,7 @@ from environment import (
 )
 from textbook import TextbookTraining
 
-from ternvae.config import Profile, ProfileError, resolve_profile
+from ternvae.config import Profile, resolve_profile
 from ternvae.metrics import evaluate
 from ternvae.trainer import Trainer
 
@@ -76,6 +76,7 @@ def time_trainer(profile: Profile) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(profile, Path(folder) / "run", "cpu")
+        parameters = _parameters(trainer.model)  # before the freeze
         watcher = RunWatcher(trainer)
         log.addHandler(watcher)
         log.setLevel(logging.INFO)
@@ -97,9 +98,14 @@ def time_trainer(profile: Profile) -> dict[str, Any]:
         "seconds_per_epoch_after_freeze": (train_seconds - until_freeze) / after if after else None,
         "freeze_epoch": frozen_at if watcher.at_freeze else None,
         "wall_seconds": wall,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": parameters,
         "metrics": _shown_metrics(result.metrics),
     }
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    """Those that train: geoopt keeps its fixed curvature as a parameter too."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
@@ -150,7 +156,7 @@ def compare(profiles: Sequence[Profile], threads: int) -> dict[str, Any]:
             "warm_up_seconds": warm_up[0],
             "seconds_of_yardstick": YARDSTICK_EPOCHS * per_epoch,
             "epochs": 1 + len(epochs),
-            "parameters": sum(p.numel() for p in textbook.vae.parameters()),
+            "parameters": _parameters(textbook.vae),
             "metrics": metrics,
         },
         "trainer": runs,
@@ -264,10 +270,15 @@ def _metrics(metrics: dict[str, float]) -> tuple[str, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 if the ratio is at most 1 for every thread count, 1 if not."""
+    """Run the benchmark; 0 if the ratio is at most 1 for the first thread count, 1 if not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=integers, default="0-2", help="default 0-2")
-    parser.add_argument("--threads", type=integers, default="1,2", help="default 1,2")
+    parser.add_argument(
+        "--threads",
+        type=integers,
+        default="1,2",
+        help="torch's threads, for both; the first of them decides the exit status; default 1,2",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -281,21 +292,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if 0 in given.threads:
         parser.error("--threads must be at least 1, got 0")
-    overrides = pairs(given.overrides)
     try:
+        overrides = pairs(given.overrides)
         profiles = [resolve_profile(None, None, {**overrides, "seed": s}) for s in given.seeds]
-    except ProfileError as error:
+    except ValueError as error:
         parser.error(str(error))
+    comparisons = [compare(profiles, threads) for threads in given.threads]
     contents = {
         "environment": environment(arguments),
-        "comparisons": [compare(profiles, threads) for threads in given.threads],
+        "overrides": overrides,
+        "comparisons": comparisons,
         "peak_memory_mib": peak_memory_mib(),
     }
     text = report(contents)
     print(text)
     for file in write_results(given.out, "bench_training", contents, text):
         _progress(f"Written: {file}")
-    return 0 if all(comparison["passed"] for comparison in contents["comparisons"]) else 1
+    return 0 if comparisons[0]["passed"] else 1
 
 
 def _progress(line: str) -> None:

@@ -127,13 +127,16 @@ def integers(text: str) -> list[int]:
     return numbers
 
 
-def pairs(given: Sequence[Sequence[str]]) -> dict[str, Any]:
+def pairs(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The ``--set KEY VALUE`` options as a mapping.
 
     Raises:
-        SystemExit: a key is given twice.
+        ValueError: a key is given twice, or is the seed, which has its own option.
     """
-    keys = [key for key, _ in given]
-    if twice := [key for key in keys if keys.count(key) > 1]:
-        raise SystemExit(f"--set {twice[0]} is given twice")
-    return dict(given)
+    values: dict[str, Any] = dict(given)
+    if len(values) < len(given):
+        keys = [key for key, _ in given]
+        raise ValueError(f"--set {next(k for k in keys if keys.count(k) > 1)} is given twice")
+    if "seed" in values:
+        raise ValueError(f"--set seed {values['seed']}: use --seeds for the seed")
+    return values

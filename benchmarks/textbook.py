@@ -187,7 +187,8 @@ class TextbookTraining:
             shuffle=True,
         )
         lr = profile.training.lr
-        euclidean = [p for p in self.vae.parameters() if p is not self.vae.prototypes]
+        trained = [p for p in self.vae.parameters() if p.requires_grad]  # geoopt's c is fixed
+        euclidean = [p for p in trained if p is not self.vae.prototypes]
         self.optimizers = (
             torch.optim.Adam(euclidean, lr=lr),
             geoopt.optim.RiemannianAdam([self.vae.prototypes], lr=lr),

@@ -1,0 +1,518 @@
+"""Every metric against brute force in plain Python, and embeddings whose scores are known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from tests.embeddings import (
+    TableEmbedding,
+    at_random,
+    closed_form,
+    on_one_ray,
+    shell_radii,
+    valuations,
+)
+from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
+from ternvae.manifolds import PoincareBall
+from ternvae.metrics import (
+    SAMPLE_SIZE,
+    CollapsedLevelsWarning,
+    Evaluator,
+    ceilings,
+    collapse_excess,
+    evaluate,
+    metric_names,
+    richness,
+    spearman,
+)
+from ternvae.padic import TernarySpace
+from ternvae.training.verdict import validation_results
+
+NINE = TernarySpace(9)
+
+#: Largest plausible error of a sampled statistic: five standard errors of a mean of values with
+#: standard deviation at most 1 (rank products) or 1/2 (shares).
+PAIR_ERROR = 5 / math.sqrt(SAMPLE_SIZE)
+TRIPLE_ERROR = 2.5 / math.sqrt(SAMPLE_SIZE)
+
+
+@pytest.fixture(scope="module")
+def nine() -> Evaluator:
+    return Evaluator(NINE)
+
+
+# --- brute force ----------------------------------------------------------------------------
+
+
+def distance(x: np.ndarray, y: np.ndarray, c: float) -> float:
+    """The arcosh form, which the package does not use."""
+    gap = (1 - c * float(x @ x)) * (1 - c * float(y @ y))
+    return math.acosh(1 + 2 * c * float((x - y) @ (x - y)) / gap) / math.sqrt(c)
+
+
+def levels(n: int) -> list[int]:
+    return [int(min(valuation_by_definition(i, 3), n)) for i in range(3**n)]
+
+
+def pair_scores(points: Tensor, n: int, c: float) -> tuple[float, float]:
+    """dist_corr and ultrametric_corr over all pairs."""
+    rows, v = points.numpy(), levels(n)
+    radii = [distance(row, np.zeros_like(row), c) for row in rows]
+    pairs = list(itertools.combinations(range(3**n), 2))
+    gaps = [abs(radii[i] - radii[j]) for i, j in pairs]
+    level_gaps = [abs(v[i] - v[j]) for i, j in pairs]
+    distances = [distance(rows[i], rows[j], c) for i, j in pairs]
+    padic = [float(distance_by_definition(i, j, 3)) for i, j in pairs]
+    return float(spearmanr(gaps, level_gaps)[0]), float(spearmanr(distances, padic)[0])
+
+
+def triplet_score(points: Tensor, n: int, c: float) -> float:
+    """The share of right triples, every triple with the weight that the definition gives it."""
+    rows, indices = points.numpy(), range(3**n)
+    table = [[distance(rows[i], rows[j], c) for j in indices] for i in indices]
+    shares = []
+    for low, high in itertools.combinations(range(n), 2):
+        for i in indices:
+            near = [table[i][j] for j in indices if valuation_by_definition(i - j, 3) == high]
+            far = [table[i][k] for k in indices if valuation_by_definition(i - k, 3) == low]
+            right = [a < b for a, b in itertools.product(near, far)]
+            shares.append(sum(right) / len(right))
+    return statistics.fmean(shares)
+
+
+CASES = [(n, seed, c) for n in (1, 2, 3, 4) for seed, c in ((0, 1.0), (1, 0.1), (2, 4.0))]
+
+
+@pytest.mark.parametrize(("n", "seed", "c"), CASES)
+def test_pair_metrics_equal_brute_force(n: int, seed: int, c: float) -> None:
+    space = TernarySpace(n)
+    points = at_random(space, seed, dim=3, c=c)
+    # Half of the cases lean towards the 3-adic order, so that scores are not all near zero.
+    if seed == 1 and n > 1:
+        points = closed_form(space, scale=0.2)
+    metrics = evaluate(TableEmbedding(space, points, ball=PoincareBall(c)), space)
+    if n == 1:
+        dist_corr = spearmanr(*_one_digit_gaps(points, c))[0]
+        assert metrics["dist_corr"] == pytest.approx(dist_corr, abs=1e-12)
+        assert math.isnan(metrics["ultrametric_corr"])
+        return
+    dist_corr, ultrametric_corr = pair_scores(points, n, c)
+    assert metrics["dist_corr"] == pytest.approx(dist_corr, abs=1e-12)
+    assert metrics["ultrametric_corr"] == pytest.approx(ultrametric_corr, abs=1e-12)
+    assert metrics.sampling["pairs_exact"] is True
+
+
+def _one_digit_gaps(points: Tensor, c: float) -> tuple[list[float], list[int]]:
+    a, b, z = (distance(row, np.zeros_like(row), c) for row in points.numpy())
+    return [abs(a - b), abs(a - z), abs(b - z)], [1, 1, 0]
+
+
+@pytest.mark.parametrize(("n", "seed", "c"), [case for case in CASES if case[0] in (2, 3)])
+def test_triplet_accuracy_equals_weighted_enumeration(n: int, seed: int, c: float) -> None:
+    space = TernarySpace(n)
+    points = at_random(space, seed, dim=2, c=c)
+    points[: space.size // 3] *= 0.3  # a mixture, so that the valuations score unequally
+    exact = triplet_score(points, n, c)
+    metrics = evaluate(TableEmbedding(space, points, ball=PoincareBall(c)), space)
+    assert metrics["triplet_accuracy"] == pytest.approx(exact, abs=TRIPLE_ERROR)
+
+
+def test_triplet_accuracy_weighs_pairs_of_valuations_alike() -> None:
+    """Knowing only the last two digits orders few of all triples, but many pairs of valuations."""
+    space = TernarySpace(4)
+    kept = torch.arange(space.size) // 9 * 9
+    points = closed_form(space, scale=0.2)[kept]
+    exact = triplet_score(points, 4, 1.0)
+    gap = valuation_table(4)
+    triples = [
+        (i, j, k) for i in range(81) for j in range(81) for k in range(81) if gap[i][j] > gap[i][k]
+    ]
+    rows = points.numpy()
+    table = [[distance(x, y, 1.0) for y in rows] for x in rows]
+    right = sum(table[i][j] < table[i][k] for i, j, k in triples if j != i)
+    unweighted = right / sum(j != i for i, j, _ in triples)
+    assert abs(exact - unweighted) > 10 * TRIPLE_ERROR
+    metrics = evaluate(TableEmbedding(space, points), space)
+    assert metrics["triplet_accuracy"] == pytest.approx(exact, abs=TRIPLE_ERROR)
+
+
+def valuation_table(n: int) -> list[list[float]]:
+    return [[valuation_by_definition(i - j, 3) for j in range(3**n)] for i in range(3**n)]
+
+
+@relaxed
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-3, 3) | st.floats(-1e300, 1e300), st.integers(0, 4) | st.floats(0, 1)
+        ),
+        min_size=2,
+        max_size=60,
+    )
+)
+def test_spearman_equals_scipys(rows: list[tuple[float, float]]) -> None:
+    x, y = (list(column) for column in zip(*rows, strict=True))
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert math.isnan(spearman(x, y))
+    else:
+        assert spearman(x, y) == pytest.approx(spearmanr(x, y)[0], abs=1e-12)
+        assert spearman(x, y) == spearman(y, x)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_hierarchy_equals_scipys_spearman_for_each_branch(n: int) -> None:
+    space, ball = TernarySpace(n), PoincareBall(2.0)
+    a, b = at_random(space, 1, dim=2, c=2.0), at_random(space, 2, dim=2, c=2.0)
+    metrics = evaluate(TableEmbedding(space, b, a, ball=ball), space)
+    for name, points in (("hierarchy_A", a), ("hierarchy_B", b)):
+        radii = [distance(row, np.zeros(2), 2.0) for row in points.numpy()]
+        assert metrics[name] == pytest.approx(spearmanr(levels(n), radii)[0], abs=1e-12)
+    expected = metrics["dist_corr"] + 1.5 * abs(metrics["hierarchy_B"])
+    assert metrics["Q_enhanced"] == expected
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_level_statistics_equal_numpys(n: int) -> None:
+    space = TernarySpace(n)
+    points = at_random(space, 5, dim=3, c=0.5)
+    metrics = evaluate(TableEmbedding(space, points, ball=PoincareBall(0.5)), space)
+    radii = np.array([distance(row, np.zeros(3), 0.5) for row in points.numpy()])
+    v = np.array(levels(n))
+    variances = [np.var(radii[v == level]) for level in range(n + 1)]
+    assert metrics["richness"] == pytest.approx(np.mean(variances), rel=1e-10)
+    assert richness(radii, v, n) == pytest.approx(np.mean(variances), rel=1e-10)
+    for level in range(n + 1):
+        assert metrics[f"r_v{level}"] == pytest.approx(radii[v == level].mean(), rel=1e-12)
+
+
+def test_richness_of_a_part_of_the_space() -> None:
+    assert richness([1.0, 3.0, 5.0], [0, 0, 2], n_digits=3) == 1.0 / 4
+    assert richness([0.0, 2.0, 1.0, 1.0], [1, 1, 3, 3], n_digits=3) == 1.0 / 4
+    assert math.isnan(richness([1.0, math.nan, 5.0], [0, 0, 1], n_digits=1))
+
+
+def test_richness_survives_a_large_common_radius() -> None:
+    """Two passes: the textbook difference of squares would lose all digits here."""
+    spread = np.linspace(0, 1e-4, 50)
+    found = richness(1e4 + spread, np.zeros(50, dtype=int), n_digits=1)
+    assert found == pytest.approx(np.var(spread) / 2, rel=1e-6)
+
+
+# --- samples --------------------------------------------------------------------------------
+
+EMBEDDINGS = ["closed form", "one ray", "random", "noisy ray"]
+
+
+def embedding(name: str, space: TernarySpace) -> TableEmbedding:
+    radii = shell_radii(space)
+    if name == "noisy ray":
+        radii = radii + 0.3 * at_random(space, 3, dim=1).squeeze(-1)
+    points = {
+        "closed form": lambda: closed_form(space),
+        "one ray": lambda: on_one_ray(radii),
+        "random": lambda: at_random(space, 0),
+        "noisy ray": lambda: on_one_ray(radii.abs()),
+    }
+    return TableEmbedding(space, points[name]())
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_sampled_pairs_agree_with_all_pairs(name: str) -> None:
+    space, model = TernarySpace(6), embedding(name, TernarySpace(6))
+    exact = Evaluator(space, sample_size=2**19)
+    assert exact.sampling["pairs_exact"] is True
+    wanted = exact(model)
+    size, seeds = 4096, range(25)
+    drawn = [Evaluator(space, sample_size=size, sample_seed=seed)(model) for seed in seeds]
+    for metric in ("dist_corr", "ultrametric_corr", "triplet_accuracy"):
+        scores = [metrics[metric] for metrics in drawn]
+        # One sample is near, and the mean of many is nearer: no bias.
+        assert max(abs(s - wanted[metric]) for s in scores) < 5 / math.sqrt(size)
+        bias = statistics.fmean(scores) - wanted[metric]
+        assert abs(bias) < 5 / math.sqrt(size * len(seeds))
+    for metrics in drawn:
+        exactly = {k: v for k, v in metrics.items() if k not in _SAMPLED}
+        assert exactly == {k: v for k, v in wanted.items() if k not in _SAMPLED}
+
+
+_SAMPLED = {"dist_corr", "Q_enhanced", "ultrametric_corr", "triplet_accuracy"}
+
+
+def test_sampled_pairs_agree_with_all_pairs_at_seven_digits() -> None:
+    space, model = TernarySpace(7), embedding("noisy ray", TernarySpace(7))
+    pairs = 3**7 * (3**7 - 1) // 2
+    exact, sampled = Evaluator(space, sample_size=pairs)(model), evaluate(model, space)
+    assert exact.sampling["pairs_exact"] and not sampled.sampling["pairs_exact"]
+    assert sampled["dist_corr"] == pytest.approx(exact["dist_corr"], abs=PAIR_ERROR)
+    assert sampled["ultrametric_corr"] == pytest.approx(exact["ultrametric_corr"], abs=PAIR_ERROR)
+
+
+def test_the_result_names_its_sample(nine: Evaluator) -> None:
+    sampling = evaluate(embedding("random", NINE), NINE).sampling
+    assert sampling == {
+        "pairs": SAMPLE_SIZE,
+        "pairs_exact": False,
+        "triples": SAMPLE_SIZE,
+        "seed": sampling["seed"],
+    }
+    other = Evaluator(TernarySpace(3), sample_size=100, sample_seed=7)
+    assert other.sampling == {"pairs": 100, "pairs_exact": False, "triples": 100, "seed": 7}
+    few = Evaluator(TernarySpace(3), sample_size=351, sample_seed=7)
+    assert few.sampling["pairs"] == 27 * 26 // 2 and few.sampling["pairs_exact"] is True
+    assert Evaluator(TernarySpace(1)).sampling["triples"] == 0
+
+
+def test_seeds_choose_samples() -> None:
+    space = TernarySpace(4)
+    model = embedding("noisy ray", space)
+    first, again, other = (
+        Evaluator(space, sample_size=500, sample_seed=seed)(model) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert all(first[name] != other[name] for name in _SAMPLED)
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_empty_samples_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"sample_size.*{size}"):
+        Evaluator(TernarySpace(2), sample_size=size)
+
+
+# --- names, repetition, precision -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_keys_are_exactly_the_metric_names(n: int) -> None:
+    space = TernarySpace(n)
+    metrics = evaluate(TableEmbedding(space, at_random(space, 0)), space)
+    assert tuple(metrics) == metric_names(n)
+    assert tuple(metrics)[-(n + 1) :] == tuple(f"r_v{v}" for v in range(n + 1))
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_metric_names_at_nine_digits() -> None:
+    assert metric_names(9) == (
+        *("coverage", "coverage_B", "hierarchy_A", "hierarchy_B", "richness", "dist_corr"),
+        *("Q_enhanced", "ultrametric_corr", "triplet_accuracy"),
+        *("r_v0", "r_v1", "r_v2", "r_v3", "r_v4", "r_v5", "r_v6", "r_v7", "r_v8", "r_v9"),
+    )
+
+
+def test_only_the_undefined_is_nan_at_one_digit() -> None:
+    space = TernarySpace(1)
+    metrics = evaluate(TableEmbedding(space, at_random(space, 0)), space)
+    undefined = {name for name, value in metrics.items() if math.isnan(value)}
+    assert undefined == {"ultrametric_corr", "triplet_accuracy"}
+
+
+def test_evaluation_repeats_itself_and_leaves_the_random_state_alone() -> None:
+    model = embedding("random", NINE)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = evaluate(model, NINE)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert evaluate(model, NINE) == first
+
+
+def test_float32_points_are_scored_in_float64() -> None:
+    space = TernarySpace(5)
+    points = at_random(space, 4).float()
+    narrow = evaluate(TableEmbedding(space, points), space)
+    assert narrow == evaluate(TableEmbedding(space, points.double()), space)
+
+
+def test_points_that_are_not_numbers_score_nan() -> None:
+    space = TernarySpace(3)
+    points = at_random(space, 0)
+    points[5] = math.nan
+    metrics = evaluate(TableEmbedding(space, points), space)
+    for name in ("hierarchy_A", "hierarchy_B", "richness", "dist_corr", "ultrametric_corr", "r_v0"):
+        assert math.isnan(metrics[name]), name
+
+
+def test_a_space_that_is_not_the_models_is_refused() -> None:
+    points = at_random(TernarySpace(3), 0)
+    model = TableEmbedding(TernarySpace(3), points)
+    for n in (1, 2):
+        with pytest.raises(ValueError, match=f"n_digits={n}, but the model decodes 3"):
+            evaluate(model, TernarySpace(n))
+
+
+# --- coverage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong_a", "wrong_b"),
+    [
+        ([], [0]),
+        ([0], []),
+        # Around the borders of the chunks in which the space is embedded.
+        ([8191, 8192, 16383, 16384, 19682], [1, 2, 3]),
+        (list(range(0, 19683, 3)), list(range(19683))),
+    ],
+)
+def test_coverage_counts_every_sequence_once(
+    nine: Evaluator, wrong_a: list[int], wrong_b: list[int]
+) -> None:
+    model = TableEmbedding(
+        NINE, closed_form(NINE), at_random(NINE, 0), wrong_a=wrong_a, wrong_b=wrong_b
+    )
+    assert nine.coverage(model, "A") == (19683 - len(wrong_a)) / 19683
+    assert nine.coverage(model, "B") == (19683 - len(wrong_b)) / 19683
+
+
+def test_evaluate_reports_the_coverage_of_each_branch() -> None:
+    space = TernarySpace(4)
+    model = TableEmbedding(space, at_random(space, 0), wrong_a=[3], wrong_b=[5, 7])
+    metrics = evaluate(model, space)
+    assert (metrics["coverage"], metrics["coverage_B"]) == (80 / 81, 79 / 81)
+
+
+# --- embeddings with known scores -----------------------------------------------------------
+
+
+def test_the_closed_form_reaches_the_ceilings_in_sixteen_dimensions(nine: Evaluator) -> None:
+    points = closed_form(NINE)
+    assert points.shape == (19683, 16)
+    metrics, limit = nine(TableEmbedding(NINE, points)), ceilings(9)
+    assert metrics["coverage"] == metrics["coverage_B"] == 1
+    assert metrics["hierarchy_A"] == pytest.approx(limit["hierarchy"], abs=1e-9)
+    assert metrics["hierarchy_B"] == pytest.approx(limit["hierarchy"], abs=1e-9)
+    assert metrics["ultrametric_corr"] == pytest.approx(limit["ultrametric_corr"], abs=PAIR_ERROR)
+    assert metrics["triplet_accuracy"] == 1
+    radii = [metrics[f"r_v{v}"] for v in range(10)]
+    assert radii == sorted(radii, reverse=True)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_the_closed_form_reaches_the_ultrametric_ceiling_over_all_pairs(n: int) -> None:
+    space = TernarySpace(n)
+    metrics = evaluate(TableEmbedding(space, closed_form(space)), space)
+    assert metrics.sampling["pairs_exact"] is True
+    limit = ceilings(n)["ultrametric_corr"]
+    assert metrics["ultrametric_corr"] == pytest.approx(limit, abs=1e-12)
+    assert metrics["triplet_accuracy"] == 1
+
+
+def test_perfect_radii_on_one_ray_reach_q_and_know_nothing_of_the_distances(
+    nine: Evaluator,
+) -> None:
+    radii = shell_radii(NINE)
+    metrics, limit = nine(TableEmbedding(NINE, on_one_ray(radii))), ceilings(9)
+    assert metrics["hierarchy_B"] == pytest.approx(limit["hierarchy"], abs=1e-9)
+    assert metrics["dist_corr"] == pytest.approx(limit["dist_corr"], abs=PAIR_ERROR)
+    assert metrics["Q_enhanced"] == pytest.approx(limit["Q_enhanced"], abs=PAIR_ERROR)
+    v = valuations(NINE)
+    variances = [np.var(radii[v == level].numpy()) for level in range(10)]
+    assert metrics["richness"] == pytest.approx(np.mean(variances), rel=1e-9)
+    # Radii alone tell v(i) and v(j), not v(i - j).
+    assert metrics["ultrametric_corr"] < limit["ultrametric_corr"] - 0.3
+    assert metrics["triplet_accuracy"] < 0.7
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_perfect_radii_reach_q_exactly_over_all_pairs(n: int) -> None:
+    space = TernarySpace(n)
+    metrics = evaluate(TableEmbedding(space, on_one_ray(shell_radii(space))), space)
+    for name, ceiling in (("hierarchy_B", "hierarchy"), ("dist_corr", "dist_corr")):
+        assert metrics[name] == pytest.approx(ceilings(n)[ceiling], abs=1e-12)
+    assert metrics["Q_enhanced"] == pytest.approx(ceilings(n)["Q_enhanced"], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_random_embedding_scores_nothing(nine: Evaluator, seed: int) -> None:
+    metrics = nine(TableEmbedding(NINE, at_random(NINE, seed)))
+    # N independent points: hierarchy has standard error 1/sqrt(N), and the pair statistics share
+    # points, so theirs is of the same order.
+    bound = 5 / math.sqrt(NINE.size)
+    for name in ("hierarchy_A", "hierarchy_B", "dist_corr", "ultrametric_corr"):
+        assert abs(metrics[name]) < bound, name
+    assert metrics["triplet_accuracy"] == pytest.approx(0.5, abs=bound)
+
+
+def test_reversed_radii_score_the_reverse(nine: Evaluator) -> None:
+    radii = shell_radii(NINE)
+    metrics = nine(TableEmbedding(NINE, on_one_ray(3.7 - radii)))
+    assert metrics["hierarchy_B"] == pytest.approx(-ceilings(9)["hierarchy"], abs=1e-9)
+
+
+def swapped(space: TernarySpace, first: int, second: int) -> TableEmbedding:
+    """Perfect radii, but two levels have changed shells."""
+    v, radii = valuations(space), shell_radii(space)
+    width = 3.6 / (space.n_digits + 1)
+    shift = torch.zeros_like(radii)
+    shift[v == first] = width * (first - second)
+    shift[v == second] = width * (second - first)
+    return TableEmbedding(space, on_one_ray(radii + shift))
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 2), (3, 6), (7, 8), (8, 9)])
+def test_two_levels_in_each_others_place_are_told_apart(
+    nine: Evaluator, first: int, second: int
+) -> None:
+    metrics = nine(swapped(NINE, first, second))
+    assert metrics["hierarchy_B"] > ceilings(9)["hierarchy"] + 1e-13
+    # In the small levels the loss is far below the rounding of the target: the order of the mean
+    # radii catches it.
+    targets = {"coverage": 1.0, "hierarchy_B": -0.8321, "richness": 0.0, "Q_enhanced": 2.0}
+    results = validation_results(metrics, targets, n_digits=9, points_valid=True)
+    assert not results["p_adic_structure"]
+    assert not results["mathematical_foundation_ready"]
+    assert results["hierarchy_ceiling"] is (first >= 7)
+
+
+# --- collapse -------------------------------------------------------------------------------
+
+
+def collapsed(space: TernarySpace, collapsed_levels: list[int]) -> TableEmbedding:
+    v, radii = valuations(space), shell_radii(space)
+    width = 3.6 / (space.n_digits + 1)
+    same = torch.isin(v, torch.tensor(collapsed_levels))
+    radii[same] = (width * (space.n_digits - v + 0.5))[same].double()
+    return TableEmbedding(space, on_one_ray(radii))
+
+
+def test_collapsed_levels_score_beyond_the_ceiling_and_are_warned_of() -> None:
+    with pytest.warns(CollapsedLevelsWarning, match=r"-1\.0000000 .*beyond the ceiling"):
+        metrics = evaluate(collapsed(NINE, list(range(10))), NINE)
+    assert metrics["hierarchy_B"] == pytest.approx(-1, abs=1e-12)
+    assert metrics["richness"] == pytest.approx(0, abs=1e-12)
+    assert collapse_excess(metrics["hierarchy_B"], 9) == pytest.approx(1 - 0.8320503, abs=1e-7)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_one_collapsed_level_is_warned_of_although_richness_is_fine(level: int) -> None:
+    """Tied values leave fewer ranks, so the correlation rises by a computable amount."""
+    with pytest.warns(CollapsedLevelsWarning):
+        metrics = evaluate(collapsed(NINE, [level]), NINE)
+    size, tied = 3**9, 2 * 3 ** (8 - level)
+    left = math.sqrt(1 - (tied**3 - tied) / (size**3 - size))
+    assert metrics["hierarchy_B"] == pytest.approx(ceilings(9)["hierarchy"] / left, abs=1e-12)
+    assert metrics["richness"] > 0
+
+
+def test_ties_that_move_the_score_by_less_than_the_tolerance_are_no_collapse() -> None:
+    metrics = evaluate(collapsed(NINE, [5, 6, 7]), NINE)  # warnings are errors here
+    assert metrics["hierarchy_B"] < ceilings(9)["hierarchy"]
+
+
+@pytest.mark.parametrize("n", [1, 3, 9, 20])
+def test_collapse_excess(n: int) -> None:
+    limit = ceilings(n)["hierarchy"]
+    assert collapse_excess(limit, n) == 0
+    assert collapse_excess(limit - 0.99e-4, n) == 0
+    assert collapse_excess(limit - 1.01e-4, n) == pytest.approx(1.01e-4, rel=1e-6)
+    assert collapse_excess(-limit + 1e-3, n) == pytest.approx(1e-3, rel=1e-6)
+    assert collapse_excess(0.0, n) == 0
+    assert collapse_excess(math.nan, n) == 0
