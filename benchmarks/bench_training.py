@@ -67,9 +67,10 @@ def time_trainer(profile: Profile) -> dict[str, Any]:
     """Run the Trainer until all targets are met, on the CPU in a folder that is then removed.
 
     Returns:
-        Seed, epochs and seconds to all targets (None if never met), seconds per epoch before and
-        after the freeze (None without such epochs), wall seconds with set-up and saving, the best
-        model's coverage, hierarchy_B, richness and Q_enhanced, and the number of parameters.
+        Seed, epochs made, epochs and seconds to all targets (None if never met), seconds per epoch
+        before and after the freeze (None without such epochs), wall seconds with set-up and saving,
+        the best model's coverage, hierarchy_B, richness and Q_enhanced, and the number of
+        parameters.
     """
     log = logging.getLogger("ternvae")
     level = log.level
@@ -92,6 +93,7 @@ def time_trainer(profile: Profile) -> dict[str, Any]:
     after = epochs - frozen_at
     return {
         "seed": profile.seed,
+        "epochs": epochs,
         "epochs_to_targets": progress.epochs_to["targets"],
         "seconds_to_targets": progress.seconds["to_targets"],
         "seconds_per_epoch_before_freeze": until_freeze / frozen_at,
@@ -297,9 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         profiles = [resolve_profile(None, None, {**overrides, "seed": s}) for s in given.seeds]
     except ValueError as error:
         parser.error(str(error))
+    where = environment(arguments)
     comparisons = [compare(profiles, threads) for threads in given.threads]
     contents = {
-        "environment": environment(arguments),
+        "environment": where,
         "overrides": overrides,
         "comparisons": comparisons,
         "peak_memory_mib": peak_memory_mib(),

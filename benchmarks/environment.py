@@ -46,7 +46,8 @@ def environment(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         arguments: the benchmark's arguments; default ``sys.argv[1:]``.
 
     Returns:
-        Date (UTC), command, machine (CPU model, cores, operating system) and versions.
+        Date (UTC), command, machine (CPU model, cores, operating system, and the load average of
+        the last minute, which says whether anything else was running) and versions.
     """
     given = sys.argv[1:] if arguments is None else arguments
     return {
@@ -56,6 +57,7 @@ def environment(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             "cpu": _cpu_model(),
             "cores": available_cores(),
             "system": f"{platform.system()} {platform.machine()}",
+            "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         },
         "versions": {
             "python": platform.python_version(),
@@ -77,9 +79,11 @@ def environment_markdown(where: dict[str, Any]) -> str:
     """The environment as a few lines of Markdown."""
     machine = where["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    load = machine["load_before"]
+    busy = "" if load is None else f" (load average {load:.2f} before)"
     return (
         f"`{where['command']}`, {where['date']}\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {versions}"
+        f"{machine['cpu']}, {machine['cores']} cores{busy}, {machine['system']}; {versions}"
     )
 
 

@@ -134,7 +134,7 @@ def textbook_geometry_losses(
     return GeometryLosses(
         hierarchy=torch.stack(hierarchy).mean(),
         richness=richness,
-        separation=torch.stack(separation).mean(),
+        separation=torch.stack(separation).sum(),
     )
 
 

@@ -90,11 +90,9 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
     return (valuation.unsqueeze(-1) == levels).to(dtype)
 
 
-def _mean_over_levels(values: Tensor, membership: Tensor) -> Tensor:
-    """Mean over the levels present of the mean within the level: rare levels weigh the same."""
-    count = membership.sum(0)
-    per_level = values @ membership / count.clamp_min(1)
-    return per_level.sum() / (count > 0).sum()
+def _level_means(values: Tensor, membership: Tensor) -> Tensor:
+    """Mean of the values within each level, (n + 1,); 0 for a level without a row."""
+    return values @ membership / membership.sum(0).clamp_min(1)
 
 
 def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
@@ -109,7 +107,8 @@ def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
     Returns:
         Scalar, in squared shell widths.
     """
-    return _mean_over_levels(offset.square(), membership)
+    present = (membership.sum(0) > 0).sum()
+    return _level_means(offset.square(), membership).sum() / present
 
 
 def separation_loss(
@@ -118,6 +117,8 @@ def separation_loss(
     """Distinction of the levels: how far points reach into the margin of their shell.
 
     A hinge, zero exactly where neighbouring levels are at least ``2 * margin`` shell widths apart.
+    A sum over the levels, not a mean: each border is a constraint of its own, and one that is
+    violated must not count for less because there are many.
 
     Args:
         offset: (batch,) from :func:`shell_offset`.
@@ -125,9 +126,10 @@ def separation_loss(
         margin: empty part at each face of a shell, in shell widths, in (0, 1/2).
 
     Returns:
-        Scalar, in units of the margin.
+        Scalar, the sum over levels of the mean reach within the level, in units of the margin.
     """
-    return _mean_over_levels(F.relu(offset.abs() - (0.5 - margin)) / margin, membership)
+    reach = F.relu(offset.abs() - (0.5 - margin)) / margin
+    return _level_means(reach, membership).sum()
 
 
 def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:

@@ -256,7 +256,8 @@ class Trainer:
         with self.progress.spending("evaluate", self.device):
             metrics = self._measure()
         log.info("%s", epoch_line(epoch, losses["total"], metrics))
-        if targets_met(metrics, self.targets) and self.progress.note_targets():
+        met = targets_met(metrics, self.targets, n_digits=self.space.n_digits)
+        if all(met.values()) and self.progress.note_targets():
             seconds = self.progress.seconds["to_targets"]
             log.info("Epoch %d: all targets met, %.1f s after the first step", epoch, seconds)
         rate = self.optimizer.param_groups[0]["lr"]
@@ -354,7 +355,7 @@ class Trainer:
         )
         if best:
             log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
-            log.info("\n%s", final_table(best.metrics, self.targets, limits))
+            log.info("\n%s", final_table(best.metrics, self.targets, n_digits=self.space.n_digits))
         return TrainingResult(
             metrics=best.metrics if best else {},
             validation=best.validation if best else {},

@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from tests.embeddings import closed_form
-from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
 from ternvae.config.reachability import (
     hierarchy_ceiling,
     q_ceiling,
@@ -23,6 +21,8 @@ from ternvae.config.reachability import (
 )
 from ternvae.metrics import ceilings
 from ternvae.padic import TernarySpace
+from tests.embeddings import closed_form
+from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
 
 SMALL = [1, 2, 3, 4]
 

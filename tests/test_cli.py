@@ -78,7 +78,10 @@ def test_resuming_needs_only_the_checkpoint(
 
 BAD = [
     (["train", "--profile", "mathematical_fundation"], "mathematical_foundation"),
-    (["train", "--model.latnt_dim", "8"], "command line: model.latnt_dim: unknown key, did you mean"),
+    (
+        ["train", "--model.latnt_dim", "8"],
+        "command line: model.latnt_dim: unknown key, did you mean",
+    ),
     (["train", "--training.lr", "fast"], "training.lr: expected a number (got 'fast')"),
     (["train", "--training.lr"], "--training.lr needs a value"),
     (["train", "--training.lr", "1", "--training.lr", "2"], "--training.lr is given twice"),
@@ -136,9 +139,7 @@ def test_a_used_run_directory_is_refused(
     assert "holds a run already" in capsys.readouterr().err
 
 
-def test_a_broken_checkpoint_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"not a checkpoint")
     assert main(["train", "--checkpoint", str(broken)]) == 2

@@ -14,15 +14,6 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from tests.embeddings import (
-    TableEmbedding,
-    at_random,
-    closed_form,
-    on_one_ray,
-    shell_radii,
-    valuations,
-)
-from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
 from ternvae.manifolds import PoincareBall
 from ternvae.metrics import (
     SAMPLE_SIZE,
@@ -37,6 +28,15 @@ from ternvae.metrics import (
 )
 from ternvae.padic import TernarySpace
 from ternvae.training.verdict import validation_results
+from tests.embeddings import (
+    TableEmbedding,
+    at_random,
+    closed_form,
+    on_one_ray,
+    shell_radii,
+    valuations,
+)
+from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
 
 NINE = TernarySpace(9)
 
@@ -280,6 +280,60 @@ def test_seeds_choose_samples() -> None:
     )
     assert first == again
     assert all(first[name] != other[name] for name in _SAMPLED)
+
+
+class WatchedBall(PoincareBall):
+    """Keeps what it is asked the distance of; the points are their own names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Tensor, Tensor]] = []
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
+        self.asked.append((x[:, 1], y[:, 1]))
+        return super().dist(x, y, keepdim=keepdim, dim=dim)
+
+
+def assert_uniform(values: Tensor, kinds: int) -> None:
+    """All kinds occur, and equally often within six standard deviations of chi-square."""
+    counts = values.unique(return_counts=True)[1].double()  # type: ignore[no-untyped-call]
+    assert len(counts) == kinds
+    expected = len(values) / kinds
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_square < kinds - 1 + 6 * math.sqrt(2 * (kinds - 1))
+
+
+def test_samples_follow_their_definition() -> None:
+    """Which pairs and triples are measured, seen from the ball: none twice the same point."""
+    space, n = TernarySpace(3), 3
+    names = torch.arange(27.0, dtype=torch.float64) / 100
+    points = torch.stack([torch.zeros_like(names), names], dim=-1)
+    asked = []
+    for seed in range(200):
+        ball = WatchedBall()
+        Evaluator(space, sample_size=350, sample_seed=seed)(
+            TableEmbedding(space, points, at_random(space, seed, dim=2), ball=ball)
+        )
+        asked.append([tuple((side * 100).round().long() for side in pair) for pair in ball.asked])
+    (i, j), (anchor, near), (anchor_again, far) = (
+        (torch.cat([run[k][0] for run in asked]), torch.cat([run[k][1] for run in asked]))
+        for k in range(3)
+    )
+    assert len(i) == len(anchor) == 200 * 350
+    # Pairs: every unordered one alike, no point with itself.
+    assert bool((i != j).all())
+    assert_uniform(torch.minimum(i, j) * 27 + torch.maximum(i, j), 27 * 26 // 2)
+    # Triples: all anchors alike, all pairs of distinct valuations alike, all partners alike.
+    assert torch.equal(anchor, anchor_again)
+    high, low = (space.valuation((anchor - other) % 27) for other in (near, far))
+    assert bool((high > low).all())
+    assert_uniform(anchor, 27)
+    assert_uniform(low * n + high, 3)
+    for offset, v in ((anchor - near, high), (anchor - far, low)):
+        for level, members in ((0, 18), (1, 6), (2, 2)):
+            chosen = (offset % 27)[v == level]
+            if len(chosen):
+                assert_uniform(chosen, members)
 
 
 @pytest.mark.parametrize("size", [0, -5])

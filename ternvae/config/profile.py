@@ -48,7 +48,7 @@ class Training(_Section):
 
     epochs: int = Field(120, ge=1, le=10**6, description="Passes over the space")
     batch_size: int = Field(512, ge=1, description="Sequences per step; at most 3^n_digits")
-    lr: float = Field(2e-3, gt=0, description="Peak learning rate")
+    lr: float = Field(3e-3, gt=0, description="Peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay")
     max_grad_norm: float = Field(5.0, gt=0, description="Gradients are clipped to this norm")
     balanced_share: float = Field(

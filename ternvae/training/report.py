@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ternvae.training.verdict import target_met
+from ternvae.metrics import ceilings
+from ternvae.training.verdict import targets_met
 
 __all__ = ["epoch_line", "final_table"]
 
@@ -20,30 +21,31 @@ def epoch_line(epoch: int, loss: float, metrics: Mapping[str, float]) -> str:
 
 
 def final_table(
-    metrics: Mapping[str, float], targets: Mapping[str, float], ceilings: Mapping[str, float]
+    metrics: Mapping[str, float], targets: Mapping[str, float], *, n_digits: int
 ) -> str:
     """Metric, value, target, ceiling and whether the target is met, aligned.
 
     Args:
         metrics: all metrics of the model.
         targets: the targets, by metric name.
-        ceilings: what :func:`ternvae.metrics.ceilings` returns.
+        n_digits: number of ternary digits, which decides the ceilings.
     """
+    highest, met = ceilings(n_digits), targets_met(metrics, targets, n_digits=n_digits)
     limits = {
         "coverage": 1.0,
         "coverage_B": 1.0,
-        "hierarchy_A": ceilings["hierarchy"],
-        "hierarchy_B": ceilings["hierarchy"],
-        "dist_corr": ceilings["dist_corr"],
-        "Q_enhanced": ceilings["Q_enhanced"],
-        "ultrametric_corr": ceilings["ultrametric_corr"],
+        "hierarchy_A": highest["hierarchy"],
+        "hierarchy_B": highest["hierarchy"],
+        "dist_corr": highest["dist_corr"],
+        "Q_enhanced": highest["Q_enhanced"],
+        "ultrametric_corr": highest["ultrametric_corr"],
         "triplet_accuracy": 1.0,
     }
     rows = [("metric", "value", "target", "ceiling", "met")]
     for name, value in metrics.items():
         target, limit = targets.get(name), limits.get(name)
-        met = "" if target is None else "yes" if target_met(name, value, target) else "NO"
-        rows.append((name, _figure(value), _figure(target), _figure(limit), met))
+        verdict = {True: "yes", False: "NO", None: ""}[met.get(name)]
+        rows.append((name, _figure(value), _figure(target), _figure(limit), verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [
         "  ".join(
