@@ -79,9 +79,10 @@ def test_an_epoch_keeps_every_promise(plan: BatchPlan, seed: int) -> None:
 
 
 def test_a_share_next_to_one_still_leaves_a_row_to_pass_through() -> None:
-    """The product of batch size and share rounds up to the batch size there."""
-    check(BatchPlan(TernarySpace(1), 3, math.nextafter(1, 0)), seed=0)
-    check(BatchPlan(TernarySpace(2), 9, math.nextafter(1, 0)), seed=0)
+    for n, batch_size in ((1, 3), (2, 8), (2, 9), (3, 16), (3, 27)):
+        plan = BatchPlan(TernarySpace(n), batch_size, math.nextafter(1, 0))
+        assert plan.passing_rows >= 1
+        check(plan, seed=0)
 
 
 @pytest.mark.parametrize("n", range(1, 9))

@@ -56,7 +56,7 @@ def test_the_source_checks_can_fail() -> None:
 
 
 def python(code: str, cwd: Path, *path: str) -> str:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"import sys; sys.path[:0] = {list(path)}\n{code}"],
         cwd=cwd,
         capture_output=True,

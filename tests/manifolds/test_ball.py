@@ -389,7 +389,7 @@ def test_nothing_is_read_back_to_the_host() -> None:
 
 @pytest.mark.parametrize("module", ["ternvae.manifolds", "ternvae.manifolds.optim"])
 def test_import_raises_no_warning(module: str) -> None:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"import {module}"],
         capture_output=True,
         text=True,
@@ -405,7 +405,7 @@ def test_only_geoopts_own_warnings_are_silenced() -> None:
         "import warnings, ternvae.manifolds\n"
         "warnings.warn('`torch.jit.script` is deprecated. Please', DeprecationWarning)"
     )
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
