@@ -341,8 +341,9 @@ class TernaryVAE(nn.Module):
         contents = load_checkpoint(path)
         try:
             model = cls(**contents["model_config"])
-            model.load_state_dict(contents["model_state_dict"])
-        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            state = contents["model_state_dict"]
+            model.to(state["prototypes"].dtype).load_state_dict(state)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
         return model.to(device).eval()
 

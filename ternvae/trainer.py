@@ -262,12 +262,12 @@ class Trainer:
             log.info("Epoch %d: all targets met, %.1f s after the first step", epoch, seconds)
         rate = self.optimizer.param_groups[0]["lr"]
         self.directory.append({"epoch": epoch, "lr": rate, "losses": losses, **metrics})
-        best = self.progress.best
-        if best is None or rank(metrics) > rank(best.metrics):
+        best, n_digits = self.progress.best, self.space.n_digits
+        if best is None or rank(metrics, n_digits=n_digits) > rank(best.metrics, n_digits=n_digits):
             checks = validation_results(
                 metrics,
                 self.targets,
-                n_digits=self.space.n_digits,
+                n_digits=n_digits,
                 points_valid=self.evaluator.points_valid(self.model),
             )
             self.progress.best = Best(epoch, metrics, checks)

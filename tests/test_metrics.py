@@ -270,8 +270,8 @@ def test_the_result_names_its_sample(nine: Evaluator) -> None:
     few = Evaluator(TernarySpace(3), sample_size=351, sample_seed=7)
     assert few.sampling["pairs"] == 27 * 26 // 2 and few.sampling["pairs_exact"] is True
     assert Evaluator(TernarySpace(1)).sampling["triples"] == 0
-    # 243 * 242 / 2 pairs fit into the budget, 729 * 728 / 2 = 265356 just do not.
-    exact = [Evaluator(TernarySpace(n)).sampling["pairs_exact"] for n in (5, 6)]
+    # 729 * 728 / 2 pairs fit into the budget, 2187 * 2186 / 2 do not.
+    exact = [Evaluator(TernarySpace(n)).sampling["pairs_exact"] for n in (6, 7)]
     assert exact == [True, False]
 
 

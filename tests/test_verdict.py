@@ -177,5 +177,15 @@ def test_coverage_counts_first_and_then_q() -> None:
         {"coverage": 1.0, "Q_enhanced": 2.0},
     ]
     for worse, better in itertools.pairwise(worst_to_best):
-        assert rank(better) > rank(worse)
-    assert rank(worst_to_best[3]) == rank(dict(worst_to_best[3], richness=5.0))
+        assert key(better) > key(worse)
+    assert key(worst_to_best[3]) == key(dict(worst_to_best[3], richness=5.0))
+
+
+def key(metrics: dict[str, float]) -> tuple[float, float]:
+    return rank({"hierarchy_B": -0.8, **metrics}, n_digits=9)
+
+
+def test_a_collapsed_model_ranks_below_an_honest_one_of_equal_coverage() -> None:
+    collapsed = {"coverage": 1.0, "Q_enhanced": 2.5, "hierarchy_B": -1.0}
+    assert key(collapsed) < key({"coverage": 1.0, "Q_enhanced": 0.1})
+    assert key(collapsed) > key({"coverage": 0.9, "Q_enhanced": 2.1})

@@ -3,6 +3,7 @@
 A key is one line here; loading, the command line, the JSON schema and the tests follow from it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -59,8 +60,8 @@ class Training(_Section):
 class Scheduler(_Section):
     """Learning rate over the run: linear warm-up, then cosine cycles with warm restarts."""
 
-    T_0: float = Field(25.0, gt=0, description="Length of the first cycle in epochs")
-    T_mult: float = Field(1.5, ge=1, description="Factor from one cycle length to the next")
+    T_0: float = Field(25.0, ge=0.01, description="Length of the first cycle in epochs")
+    T_mult: float = Field(1.5, ge=1, le=100, description="Factor from one cycle length to the next")
     eta_min: float = Field(1e-6, ge=0, description="Learning rate at the end of a cycle")
     warmup_epochs: float = Field(1.0, ge=0, description="Length of the linear rise to lr")
 
@@ -76,7 +77,7 @@ class LossWeights(_Section):
 
 
 class Targets(_Section):
-    """What counts as success; values are compared after rounding to four decimals."""
+    """What counts as success; a hierarchy is compared after rounding to four decimals."""
 
     coverage: float = Field(1.0, ge=0, le=1, description="Least share of sequences recovered")
     hierarchy_B: float = Field(
@@ -203,12 +204,15 @@ def conflicts(profile: Profile) -> list[Conflict]:
                 f" ask for {-round(ceiling, 4)} or more",
             )
         )
-    if targets.Q_enhanced > round(q_ceiling(n), 4):
+    reachable_q = (
+        math.floor(q_ceiling(n) * 1e4) / 1e4
+    )  # rounded down: this one is not rounded later
+    if targets.Q_enhanced > q_ceiling(n):
         found.append(
             Conflict(
                 ("targets.Q_enhanced", "space.n_digits"),
                 f"{targets.Q_enhanced} is above the ceiling {q_ceiling(n):.7f} at {n} digits;"
-                f" ask for {round(q_ceiling(n), 4)} or less",
+                f" ask for {reachable_q} or less",
             )
         )
     spread = richness_ceiling(n, profile.model.curvature, profile.model.max_radius)

@@ -87,9 +87,14 @@ def _undefined(name: str, n_digits: int) -> bool:
     return n_digits == 1 and name in {"ultrametric_corr", "triplet_accuracy"}
 
 
-def rank(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Sort key of models: coverage counts first, then Q; NaN ranks below everything."""
+def rank(metrics: Mapping[str, float], *, n_digits: int) -> tuple[float, float]:
+    """Sort key of models: coverage counts first, then Q; NaN ranks below everything.
+
+    So does the Q of a collapsed hierarchy: ties push it past the ceiling of every honest model.
+    """
     coverage, q = metrics["coverage"], metrics["Q_enhanced"]
+    if collapse_excess(metrics["hierarchy_B"], n_digits):
+        q = -math.inf
     return (
         -math.inf if math.isnan(coverage) else coverage,
         -math.inf if math.isnan(q) else q,

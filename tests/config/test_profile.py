@@ -184,8 +184,8 @@ SOUND = [
     {"targets.hierarchy_B": -0.83205},
     {"targets.hierarchy_B": -0.866, "space.n_digits": 1, "training.batch_size": 3},
     {"targets.Q_enhanced": 2.1627},
-    # The ceiling 2.1650635 rounds upwards.
-    {"targets.Q_enhanced": 2.1651, "space.n_digits": 1, "training.batch_size": 3},
+    # The ceiling 2.1650635 would round upwards.
+    {"targets.Q_enhanced": 2.165, "space.n_digits": 1, "training.batch_size": 3},
     {"targets.coverage": 1.0},
     {"space.n_digits": 5, "training.batch_size": 243},
     {"scheduler.warmup_epochs": 120.0},
@@ -196,6 +196,10 @@ UNSOUND = [
     ({"targets.hierarchy_B": -0.83211}, "ceiling -0.8320503 at 9 digits"),
     ({"targets.hierarchy_B": -0.8661, "space.n_digits": 1, "training.batch_size": 3}, "-0.8660254"),
     ({"targets.Q_enhanced": 2.16271}, "ceiling 2.1627074 at 9 digits; ask for 2.1627 or less"),
+    (
+        {"targets.Q_enhanced": 2.1651, "space.n_digits": 1, "training.batch_size": 3},
+        "ask for 2.165 or less",
+    ),
     ({"space.n_digits": 5, "training.batch_size": 244}, "exceeds the 3^5 = 243 sequences"),
     ({"scheduler.warmup_epochs": 120.5}, "a warm-up of 120.5 epochs does not fit"),
     ({"scheduler.eta_min": 3.1e-3}, "falls from training.lr 0.003 to 0.0031"),
