@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ def train(
 
     Precedence: defaults < profile < config file < command line.
     """
-    overrides = _key_overrides(ctx.args)
+    overrides = _key_overrides(ctx)
     if seed is not None:
         overrides["seed"] = seed
     if test_mode:
@@ -159,29 +160,17 @@ def profiles(name: str | None, schema: bool) -> None:
             click.echo(f"{each:<{width}}  {description}")
 
 
-def _key_overrides(arguments: list[str]) -> dict[str, Any]:
+def _key_overrides(ctx: click.Context) -> dict[str, Any]:
     """Read ``--SECTION.KEY VALUE`` and ``--SECTION.KEY=VALUE``; keys are judged by the profile."""
     overrides: dict[str, Any] = {}
-    known = [
-        f"--{option}"
-        for option in (
-            "config",
-            "profile",
-            "test-mode",
-            "checkpoint",
-            "run-dir",
-            "seed",
-            "device",
-            "help",
-        )
-    ]
-    rest = iter(arguments)
+    rest = iter(ctx.args)
     for argument in rest:
         flag, equals, value = argument.partition("=")
         if not flag.startswith("--") or len(flag) == 2:
             raise click.UsageError(f"unexpected argument {argument!r}; options start with --")
         if "." not in flag and flag[2:] not in profile_keys():
-            raise click.NoSuchOption(flag, possibilities=_nearest(flag, known))
+            known = [name for option in ctx.command.params for name in option.opts]
+            raise click.NoSuchOption(flag, possibilities=get_close_matches(flag, known, n=1))
         if not equals:
             following = next(rest, None)
             if following is None:
@@ -191,12 +180,6 @@ def _key_overrides(arguments: list[str]) -> dict[str, Any]:
             raise click.UsageError(f"{flag} is given twice")
         overrides[flag[2:]] = value
     return overrides
-
-
-def _nearest(flag: str, known: list[str]) -> list[str]:
-    from difflib import get_close_matches
-
-    return get_close_matches(flag, known, n=1)
 
 
 def _profile_to_resume(

@@ -1,0 +1,69 @@
+"""The pages say what is so: examples run, links lead somewhere, commands and keys exist."""
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ternvae.cli import cli
+from ternvae.config import available_profiles, profile_keys
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *ROOT.glob("docs/*.md")])
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_examples_give_what_they_show(page: Path) -> None:
+    failed, _ = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+
+
+def test_some_examples_were_found() -> None:
+    parser = doctest.DocTestParser()
+    assert sum(len(parser.get_examples(page.read_text())) for page in PAGES) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_python_blocks_compile_and_import(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        if ">>>" not in block:
+            compile(block, str(page), "exec")
+            for line in re.findall(r"^(?:from|import) .*$", block, re.MULTILINE):
+                exec(line, {})  # noqa: S102 - a line of our own page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_exist_with_their_flags(page: Path) -> None:
+    """Each ``ternvae ...`` line of a code block names a command, its flags and its keys."""
+    blocks = re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    for line in lines:
+        words = shlex.split(line.replace("[", "").replace("]", ""), comments=True)
+        if not words or words[0] != "ternvae":
+            continue
+        command = cli.commands[words[1]]
+        known = {name for parameter in command.params for name in parameter.opts}
+        known |= {f"--{key}" for key in profile_keys()} | {"--SECTION.KEY"}
+        for word in words[2:]:
+            assert not word.startswith("--") or word in known, line
+
+
+def test_every_profile_and_every_page_is_mentioned() -> None:
+    training = (ROOT / "docs" / "training.md").read_text()
+    assert [name for name in available_profiles() if f"`{name}`" not in training] == []
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md"]
+    assert [name for name in pages if name not in index] == []
