@@ -36,7 +36,7 @@ log = logging.getLogger("ternvae")
 #: How far the richness term aims above the target: always, and while the learning rate is at its
 #: peak.  Steps are noisy then, so room between the levels is given to spread first and to order
 #: last, and Q is best where a cycle ends instead of somewhere in its noise.
-RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.1, 0.5
+RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,10 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.directory.append({"epoch": epoch, "lr": rate, "losses": losses, **metrics})
         best, n_digits = self.progress.best, self.space.n_digits
-        if best is None or rank(metrics, n_digits=n_digits) > rank(best.metrics, n_digits=n_digits):
+        if best is None or (
+            rank(metrics, self.targets, n_digits=n_digits)
+            > rank(best.metrics, self.targets, n_digits=n_digits)
+        ):
             checks = validation_results(
                 metrics,
                 self.targets,

@@ -178,11 +178,19 @@ def test_coverage_counts_first_and_then_q() -> None:
     ]
     for worse, better in itertools.pairwise(worst_to_best):
         assert key(better) > key(worse)
-    assert key(worst_to_best[3]) == key(dict(worst_to_best[3], richness=5.0))
+    assert key(worst_to_best[3]) == key(dict(worst_to_best[3], richness=0.005))
 
 
-def key(metrics: dict[str, float]) -> tuple[float, float]:
-    return rank({"hierarchy_B": -0.8, **metrics}, n_digits=9)
+def key(metrics: dict[str, float]) -> tuple[float, bool, float]:
+    full = {"hierarchy_B": -0.8, "richness": 0.0, **metrics}
+    return rank(full, {"richness": 0.01}, n_digits=9)
+
+
+def test_of_equal_coverage_a_model_that_meets_its_targets_comes_first() -> None:
+    finished = {"coverage": 1.0, "Q_enhanced": 2.0, "richness": 0.01}
+    assert key(finished) > key({"coverage": 1.0, "Q_enhanced": 2.1, "richness": 0.0099})
+    assert key(finished) < key({**finished, "Q_enhanced": 2.05})
+    assert key(finished) < key({"coverage": 1.1, "Q_enhanced": 0.0, "richness": 0.0})
 
 
 def test_a_collapsed_model_ranks_below_an_honest_one_of_equal_coverage() -> None:

@@ -87,15 +87,19 @@ def _undefined(name: str, n_digits: int) -> bool:
     return n_digits == 1 and name in {"ultrametric_corr", "triplet_accuracy"}
 
 
-def rank(metrics: Mapping[str, float], *, n_digits: int) -> tuple[float, float]:
-    """Sort key of models: coverage counts first, then Q; NaN ranks below everything.
+def rank(
+    metrics: Mapping[str, float], targets: Mapping[str, float], *, n_digits: int
+) -> tuple[float, bool, float]:
+    """Sort key of models: coverage counts first, then Q, among those that meet their targets.
 
-    So does the Q of a collapsed hierarchy: ties push it past the ceiling of every honest model.
+    Q alone would prefer unfinished models: it falls as richness rises, and before the levels have
+    drawn apart it can be higher than at the end.  So of two models with equal coverage one that
+    meets all targets comes before one that does not, and Q decides between models of the same
+    standing.  NaN ranks below everything, and so does the Q of a collapsed hierarchy, which ties
+    push past the ceiling of every honest model.
     """
     coverage, q = metrics["coverage"], metrics["Q_enhanced"]
-    if collapse_excess(metrics["hierarchy_B"], n_digits):
+    if math.isnan(q) or collapse_excess(metrics["hierarchy_B"], n_digits):
         q = -math.inf
-    return (
-        -math.inf if math.isnan(coverage) else coverage,
-        -math.inf if math.isnan(q) else q,
-    )
+    finished = all(targets_met(metrics, targets, n_digits=n_digits).values())
+    return -math.inf if math.isnan(coverage) else coverage, finished, q
