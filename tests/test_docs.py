@@ -1,9 +1,11 @@
 """The pages say what is so: examples run, links lead somewhere, commands and keys exist."""
 
 import doctest
+import json
 import re
 import shlex
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -59,6 +61,36 @@ def test_commands_exist_with_their_flags(page: Path) -> None:
         known |= {f"--{key}" for key in profile_keys()} | {"--SECTION.KEY"}
         for word in words[2:]:
             assert not word.startswith("--") or word in known, line
+
+
+def test_tables_of_measurements_are_the_kept_results() -> None:
+    """Every table row of the benchmark page stands in a file that a benchmark wrote."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    kept = "".join(path.read_text() for path in ROOT.glob("benchmarks/results/*.md"))
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) > 50
+    assert [row for row in rows if row not in kept.splitlines()] == []
+
+
+def test_the_readme_tells_the_means_of_the_kept_sweep() -> None:
+    runs = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())["runs"]
+    readme = (ROOT / "README.md").read_text()
+    for name in available_profiles():
+        of_profile = [
+            run["summary"]["comprehensive_metrics"] for run in runs if run["profile"] == name
+        ]
+        row = re.search(rf"^\| `{name}` \|(.*)\|$", readme, re.MULTILINE)
+        assert row, name
+        worst, hierarchy, richness, q, *_ = (cell.strip() for cell in row[1].split("|"))
+
+        def mean(metric: str, runs: list[dict[str, float]] = of_profile) -> float:
+            return fmean(run[metric] for run in runs)
+
+        assert len(of_profile) == 10
+        assert worst == f"{min(run['coverage'] for run in of_profile):.6f}"
+        assert hierarchy == f"{mean('hierarchy_B'):.7f}"
+        assert richness == f"{mean('richness'):.5f}"
+        assert q == f"{mean('Q_enhanced'):.4f}"
 
 
 def test_every_profile_and_every_page_is_mentioned() -> None:
