@@ -199,14 +199,18 @@ def _profile_to_resume(
 
 def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
     from ternvae.trainer import Trainer
+    from ternvae.training.run_directory import RunDirectoryError
 
     on_terminal = sys.stderr.isatty()
     try:
         trainer = Trainer(profile, folder, device, resume_from=checkpoint, progress_bar=on_terminal)
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    with _speaking(), _stopping_politely(trainer):
-        result = trainer.fit()
+    try:
+        with _speaking(), _stopping_politely(trainer):
+            result = trainer.fit()
+    except RunDirectoryError as error:
+        raise BadInputError(str(error)) from error
     if result.stop_reason == "interrupted":
         last = trainer.directory.last
         click.echo(f"interrupted; go on with: ternvae train --checkpoint {last}", err=True)

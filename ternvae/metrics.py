@@ -32,6 +32,7 @@ __all__ = [
     "ceilings",
     "collapse_excess",
     "evaluate",
+    "evaluation_bytes",
     "metric_names",
     "richness",
     "spearman",
@@ -342,6 +343,19 @@ def evaluate(model: EmbeddingModel, space: TernarySpace) -> Metrics:
         CollapsedLevelsWarning: radii are tied inside a level.
     """
     return Evaluator(space)(model)
+
+
+def evaluation_bytes(space: TernarySpace, latent_dim: int) -> int:
+    """About how much memory :func:`evaluate` takes at its peak, beyond the model and its sample.
+
+    The points of one branch are held twice while their chunks are joined, in float64; a few
+    numbers per sequence come to it.
+
+    Args:
+        space: the space of sequences.
+        latent_dim: dimension of the ball.
+    """
+    return space.size * (2 * 8 * latent_dim + 64)
 
 
 def _to_numpy(values: Tensor) -> NDArray[np.float64]:

@@ -18,11 +18,17 @@ from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.config import Profile
 from ternvae.losses import geometry_losses, kl_loss, reconstruction_loss
 from ternvae.manifolds import RiemannianAdam
-from ternvae.metrics import CollapsedLevelsWarning, Evaluator, ceilings, metric_names
+from ternvae.metrics import (
+    CollapsedLevelsWarning,
+    Evaluator,
+    ceilings,
+    evaluation_bytes,
+    metric_names,
+)
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.padic import TernarySpace, digits_of, valuation
 from ternvae.training.batches import BatchPlan, epoch_seed
-from ternvae.training.device import choose_device
+from ternvae.training.device import choose_device, memory_of
 from ternvae.training.progress import Best, Progress
 from ternvae.training.report import epoch_line, final_table
 from ternvae.training.run_directory import RunDirectory, new_run_path
@@ -74,8 +80,8 @@ class Trainer:
         progress_bar: show a progress bar on standard error.
 
     Raises:
-        ValueError: the device is not there, the folder holds another run, or the checkpoint does
-            not fit the profile.  Nothing has been written then.
+        ValueError: the device is not there or too small for the space, the folder holds another
+            run, or the checkpoint does not fit the profile.  Nothing has been written then.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Trainer:
         self.directory = RunDirectory(run_dir or new_run_path(profile.name, profile.seed))
         self.directory.check(resuming=resume_from is not None)
         self.space = TernarySpace(profile.space.n_digits)
+        self._check_memory()
         self.batches = BatchPlan(
             self.space, profile.training.batch_size, profile.training.balanced_share
         )
@@ -321,6 +328,16 @@ class Trainer:
         self._metrics_a = self.evaluator.branch_a(self.model)
 
     # --- before and after -------------------------------------------------------------------
+
+    def _check_memory(self) -> None:
+        needed = evaluation_bytes(self.space, self.profile.model.latent_dim)
+        there = memory_of(self.device)
+        if there is not None and needed > there:
+            raise ValueError(
+                f"space.n_digits: to measure all 3^{self.space.n_digits} = {self.space.size} "
+                f"sequences takes about {needed / 2**30:.3g} GiB, and {self.device} has "
+                f"{there / 2**30:.3g} GiB; take fewer digits or a smaller model.latent_dim"
+            )
 
     def _announce(self) -> None:
         log.info("Run directory: %s", self.directory.path)

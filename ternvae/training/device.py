@@ -1,10 +1,12 @@
-"""Which device a run uses."""
+"""Which device a run uses, and how much fits there."""
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "memory_of"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -24,3 +26,13 @@ def choose_device(wanted: str) -> torch.device:
     if device is None or name not in there:
         raise ValueError(f"device: {wanted!r} is not there; choose from {', '.join(there)}")
     return device
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that the device has in all; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None
