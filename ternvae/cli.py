@@ -198,8 +198,7 @@ def _profile_to_resume(
 
 
 def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
-    from ternvae.trainer import Trainer
-    from ternvae.training.run_directory import RunDirectoryError
+    from ternvae.trainer import RunDirectoryError, Trainer
 
     on_terminal = sys.stderr.isatty()
     try:

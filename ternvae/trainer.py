@@ -31,11 +31,11 @@ from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.device import choose_device, memory_of
 from ternvae.training.progress import Best, Progress
 from ternvae.training.report import epoch_line, final_table
-from ternvae.training.run_directory import RunDirectory, new_run_path
+from ternvae.training.run_directory import RunDirectory, RunDirectoryError, new_run_path
 from ternvae.training.schedule import mathematical_cosine
 from ternvae.training.verdict import rank, targets_met, validation_results
 
-__all__ = ["Trainer", "TrainingResult"]
+__all__ = ["RunDirectoryError", "Trainer", "TrainingResult"]
 
 log = logging.getLogger("ternvae")
 
@@ -122,7 +122,11 @@ class Trainer:
     # --- the run ----------------------------------------------------------------------------
 
     def fit(self) -> TrainingResult:
-        """Train to the end of the profile, or until stopped; return the best model's figures."""
+        """Train to the end of the profile, or until stopped; return the best model's figures.
+
+        Raises:
+            RunDirectoryError: the folder of the run cannot be made or holds another run by now.
+        """
         self.directory.open(self.profile.to_yaml(), resume_epoch=self._resumed_at)
         handler = self.directory.log_handler()
         log.addHandler(handler)
