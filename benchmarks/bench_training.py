@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from environment import (
-    ROOT,
+    add_shared_options,
     environment,
     environment_markdown,
     integers,
@@ -281,16 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="1,2",
         help="torch's threads, for both; the first of them decides the exit status; default 1,2",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="override a key of the foundation profile; may be repeated",
-    )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    add_shared_options(parser, "the foundation profile")
     given = parser.parse_args(arguments)
     if 0 in given.threads:
         parser.error("--threads must be at least 1, got 0")

@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "ROOT",
+    "add_shared_options",
     "available_cores",
     "environment",
     "environment_markdown",
@@ -129,6 +130,30 @@ def integers(text: str) -> list[int]:
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"a number comes twice in {text!r}")
     return numbers
+
+
+def add_shared_options(parser: argparse.ArgumentParser, overridden: str) -> None:
+    """Add ``--set KEY VALUE``, for :func:`pairs`, and ``--out``, for :func:`write_results`.
+
+    Args:
+        parser: the benchmark's.
+        overridden: what ``--set`` changes, for the help.
+    """
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help=f"override a key of {overridden}; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks" / "results",
+        help="folder of the result files; default benchmarks/results",
+    )
 
 
 def pairs(given: Sequence[tuple[str, str]]) -> dict[str, Any]:

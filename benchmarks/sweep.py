@@ -21,7 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from environment import ROOT, available_cores, environment, integers, pairs, write_results
+from environment import (
+    ROOT,
+    add_shared_options,
+    available_cores,
+    environment,
+    integers,
+    pairs,
+    write_results,
+)
 from sweep_report import Run, check_claims, report, unchecked_reason
 
 from ternvae.config import available_profiles, resolve_profile
@@ -176,22 +184,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=available_cores(), help="default: one per core, %(default)s"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument(
         "--runs",
         type=Path,
         metavar="DIR",
         help="keep the run directories in DIR, new or empty; default: a temporary folder",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="override a key of every profile, claims are not checked then; may be repeated",
-    )
+    add_shared_options(parser, "every profile (the claims are not checked then)")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {given.jobs}")

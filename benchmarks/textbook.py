@@ -5,7 +5,7 @@ Same network, same objective, same data, written the usual way:
 * raw ``geoopt.PoincareBall`` operations in float32, with geoopt's own projection;
 * ``DataLoader(TensorDataset(...), batch_size, shuffle=True)`` over the whole space;
 * ``torch.optim.Adam`` on the Euclidean parameters, ``geoopt.optim.RiemannianAdam`` on the
-  prototypes, a constant learning rate, gradients clipped as in the Trainer;
+  prototypes, a constant learning rate and floor of richness, gradients clipped as in the Trainer;
 * one Python loop over the valuation levels for the terms on the radii;
 * both branches trained in every step to the end, nothing frozen.
 

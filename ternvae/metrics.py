@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
+from ternvae.ceilings import ceilings
 from ternvae.padic import TernarySpace, partners_at_valuation
 
 __all__ = [
@@ -109,47 +110,6 @@ def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     y = y - y.mean()
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale > 0 else math.nan
-
-
-def ceilings(n_digits: int) -> dict[str, float]:
-    r"""Largest values that the rank statistics can reach over a space of ``n_digits`` digits.
-
-    One side of each correlation takes few distinct values.  Against tie-free values, groups of
-    t_g tied values out of M bound Spearman's coefficient by
-    :math:`\sqrt{1 - \sum_g (t_g^3 - t_g) / (M^3 - M)}`, reached when the order agrees
-    (Kendall, *Rank Correlation Methods*, 1948, ch. 3: the variance of midranks).
-
-    Args:
-        n_digits: number of ternary digits, at least 1.
-
-    Returns:
-        ``hierarchy`` (negative: large valuation, small radius), ``dist_corr``, ``Q_enhanced`` and
-        ``ultrametric_corr``.  For n = 1 every pair is at the same 3-adic distance, so
-        ``ultrametric_corr`` is NaN.
-    """
-    levels = TernarySpace(n_digits).level_sizes()
-    size = 3**n_digits
-    pairs = size * (size - 1) // 2
-    by_gap = [
-        sum(levels[v] * levels[v + gap] for v in range(n_digits + 1 - gap))
-        for gap in range(1, n_digits + 1)
-    ]
-    by_difference = [size * 3 ** (n_digits - 1 - v) for v in range(n_digits)]
-    hierarchy = -_tie_ceiling(levels, size)
-    dist_corr = _tie_ceiling([pairs - sum(by_gap), *by_gap], pairs)
-    return {
-        "hierarchy": hierarchy,
-        "dist_corr": dist_corr,
-        "Q_enhanced": dist_corr + 1.5 * abs(hierarchy),
-        "ultrametric_corr": _tie_ceiling(by_difference, pairs),
-    }
-
-
-def _tie_ceiling(groups: list[int], total: int) -> float:
-    tied = sum(t**3 - t for t in groups)
-    whole = total**3 - total
-    # The subtraction is done in exact integers: at n = 20 both terms have nearly 60 digits.
-    return math.sqrt((whole - tied) / whole) if tied < whole else math.nan
 
 
 def collapse_excess(hierarchy: float, n_digits: int) -> float:

@@ -13,13 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from ternvae.config.reachability import (
-    hierarchy_ceiling,
-    q_ceiling,
-    spearman_ceiling,
-    valuation_gap_sizes,
-)
-from ternvae.metrics import ceilings
+from ternvae import metrics
+from ternvae.ceilings import ceilings, richness_ceiling, spearman_ceiling
 from ternvae.padic import TernarySpace
 from tests.embeddings import closed_form
 from tests.padic.oracles import distance_by_definition, relaxed, valuation_by_definition
@@ -156,19 +151,33 @@ def test_limits_for_growing_n() -> None:
         assert errors[-1] < errors[0] / 1000, name
 
 
-@pytest.mark.parametrize("n", range(1, 21))
-def test_profiles_are_held_against_the_same_ceilings(n: int) -> None:
-    """The configuration must not import torch, so it has its own formula; here they meet."""
-    found = ceilings(n)
-    assert found["hierarchy"] == -hierarchy_ceiling(n)
-    assert found["dist_corr"] == spearman_ceiling(valuation_gap_sizes(n))
-    assert found["Q_enhanced"] == q_ceiling(n)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=40).filter(lambda v: len(set(v)) > 1))
+def test_a_ceiling_is_the_spearman_of_a_tie_free_refinement(values: list[int]) -> None:
+    groups = [values.count(value) for value in set(values)]
+    refined = rankdata(values, method="ordinal")
+    assert spearman_ceiling(groups) == pytest.approx(spearmanr(values, refined)[0], abs=1e-12)
+
+
+def test_all_values_tied_have_no_ceiling_and_none_tied_reach_one() -> None:
+    assert math.isnan(spearman_ceiling([5]))
+    assert spearman_ceiling([1] * 5) == 1
+
+
+def test_richness_ceiling_is_reached_by_radii_at_both_ends() -> None:
+    rim = 2 * math.atanh(0.9) / math.sqrt(4.0)
+    variances = []
+    for size in TernarySpace(3).level_sizes():
+        radii = [rim * (k % 2) for k in range(size)]
+        mean = sum(radii) / size
+        variances.append(sum((r - mean) ** 2 for r in radii) / size)
+    assert richness_ceiling(3, 4.0, 0.9) == pytest.approx(sum(variances) / 4, rel=1e-12)
+    assert richness_ceiling(3, 5e-324, 0.9) == math.inf
 
 
 @pytest.mark.parametrize("n", SMALL)
 def test_ultrametric_ceiling_from_counted_distances(n: int) -> None:
     sizes = Counter(distance_by_definition(i, j, 3) for i, j in pairs(n)).values()
-    expected = spearman_ceiling(list(sizes)) if n > 1 else math.nan
+    expected = spearman_ceiling(list(sizes))
     assert ceilings(n)["ultrametric_corr"] == pytest.approx(expected, abs=1e-15, nan_ok=True)
 
 
@@ -192,3 +201,11 @@ def test_hierarchy_ceiling_is_the_spread_of_midranks_over_the_spread_of_ranks(n:
 def test_impossible_digit_counts_are_refused(bad: object) -> None:
     with pytest.raises(ValueError, match="n_digits"):
         ceilings(bad)  # type: ignore[arg-type]
+
+
+def test_numpy_integers_count_and_do_not_overflow() -> None:
+    assert ceilings(np.int8(20)) == ceilings(20)  # type: ignore[arg-type]
+
+
+def test_the_metrics_offer_the_same_function() -> None:
+    assert metrics.ceilings is ceilings

@@ -13,10 +13,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "padic": set(),
     "manifolds": set(),
     "checkpoint": set(),
+    "ceilings": set(),
     "losses": set(),
-    "metrics": {"padic"},
+    "metrics": {"padic", "ceilings"},
     "models": {"padic", "manifolds", "checkpoint"},
-    "config": set(),
+    "config": {"ceilings"},
     "training": {"padic", "metrics", "checkpoint"},
     "trainer": {
         *("padic", "manifolds", "checkpoint", "losses", "metrics", "models"),
@@ -27,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 #: Rooms that torch may not be imported in when the module is loaded.
-WITHOUT_TORCH = {"ternvae", "config", "cli", "__main__"}
+WITHOUT_TORCH = {"ternvae", "ceilings", "config", "cli", "__main__"}
 
 #: Only these rooms may know geoopt; the others see the ball.
 MAY_KNOW_GEOOPT = {"manifolds"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ternvae.config.reachability import hierarchy_ceiling, q_ceiling, richness_ceiling
+from ternvae.ceilings import ceilings, richness_ceiling
 from ternvae.config.scalars import ProfileDumper
 
 
@@ -194,24 +194,24 @@ def conflicts(profile: Profile) -> list[Conflict]:
                 f" set training.batch_size to at most {size}",
             )
         )
-    ceiling = hierarchy_ceiling(n)
-    if targets.hierarchy_B < -round(ceiling, 4):
+    limits = ceilings(n)
+    lowest, highest_q = limits["hierarchy"], limits["Q_enhanced"]
+    if targets.hierarchy_B < round(lowest, 4):
         found.append(
             Conflict(
                 ("targets.hierarchy_B", "space.n_digits"),
-                f"{targets.hierarchy_B} is beyond the ceiling {-ceiling:.7f} at {n} digits, which"
+                f"{targets.hierarchy_B} is beyond the ceiling {lowest:.7f} at {n} digits, which"
                 " only radii tied inside a level can pass;"
-                f" ask for {-round(ceiling, 4)} or more",
+                f" ask for {round(lowest, 4)} or more",
             )
         )
-    reachable_q = (
-        math.floor(q_ceiling(n) * 1e4) / 1e4
-    )  # rounded down: this one is not rounded later
-    if targets.Q_enhanced > q_ceiling(n):
+    if targets.Q_enhanced > highest_q:
+        # Rounded down, since a Q is compared as it is.
+        reachable_q = math.floor(highest_q * 1e4) / 1e4
         found.append(
             Conflict(
                 ("targets.Q_enhanced", "space.n_digits"),
-                f"{targets.Q_enhanced} is above the ceiling {q_ceiling(n):.7f} at {n} digits;"
+                f"{targets.Q_enhanced} is above the ceiling {highest_q:.7f} at {n} digits;"
                 f" ask for {reachable_q} or less",
             )
         )

@@ -10,12 +10,12 @@ Conventions, which every other part relies on:
 * Level v holds the indices of valuation v: ``2 * 3^(n-1-v)`` of them for v < n, one for v = n.
 
 ``valuation``, ``padic_distance`` and ``TernarySpace`` check what they are given.
-``digits_of``, ``indices_of`` and the draws ``indices_at_valuation``, ``level_balanced`` and
+``digits_of``, ``indices_of`` and the draws ``indices_at_valuation`` and
 ``partners_at_valuation`` trust it: they are for index tensors known to be valid, and never wait
 for the device.
 """
 
-from ternvae.padic.sampling import indices_at_valuation, level_balanced, partners_at_valuation
+from ternvae.padic.sampling import indices_at_valuation, partners_at_valuation
 from ternvae.padic.space import TernarySpace, digits_of, indices_of
 from ternvae.padic.valuation import padic_distance, valuation
 
@@ -24,7 +24,6 @@ __all__ = [
     "digits_of",
     "indices_at_valuation",
     "indices_of",
-    "level_balanced",
     "padic_distance",
     "partners_at_valuation",
     "valuation",

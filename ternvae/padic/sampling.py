@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["indices_at_valuation", "level_balanced", "partners_at_valuation"]
+__all__ = ["indices_at_valuation", "partners_at_valuation"]
 
 
 def indices_at_valuation(
@@ -38,28 +38,6 @@ def indices_at_valuation(
     k = draw % size
     unit = 3 * (k // 2) + 1 + k % 2
     return torch.where(valuation < n_digits, torch.pow(3, valuation) * unit, 0)
-
-
-def level_balanced(
-    count: int,
-    *,
-    n_digits: int,
-    generator: torch.Generator | None = None,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Indices whose level is uniform over 0 .. n_digits, and which are uniform within it.
-
-    Args:
-        count: how many indices.
-        n_digits: the number of digits n of the space.
-        generator: on ``device``; None takes torch's default.
-        device: where the indices are made.
-
-    Returns:
-        int64 tensor of shape (count,).
-    """
-    level = torch.randint(0, n_digits + 1, (count,), generator=generator, device=device)
-    return indices_at_valuation(level, n_digits=n_digits, generator=generator)
 
 
 def partners_at_valuation(

@@ -9,7 +9,6 @@ from torch import Tensor
 from ternvae.padic import (
     TernarySpace,
     indices_at_valuation,
-    level_balanced,
     partners_at_valuation,
 )
 from tests.padic.oracles import IMPLAUSIBLE, valuation_by_definition
@@ -62,17 +61,6 @@ def test_the_largest_level_is_uniform_in_the_large() -> None:
     assert stats.chisquare(residues[[1, 2, 4, 5, 7, 8]].numpy()).pvalue > IMPLAUSIBLE
 
 
-@pytest.mark.parametrize("n", [1, 3, 9])
-def test_level_balanced_is_uniform_over_levels_and_within_them(n: int) -> None:
-    draws = level_balanced(20_000, n_digits=n, generator=seeded())
-    assert draws.shape == (20_000,)
-    v = TernarySpace(n).valuation(draws)
-    counts = torch.bincount(v, minlength=n + 1)
-    assert stats.chisquare(counts.numpy()).pvalue > IMPLAUSIBLE
-    for k in range(max(0, n - 4), n + 1):
-        assert uniform_p_value(draws[v == k], level(k, n)) > IMPLAUSIBLE
-
-
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_partners_are_uniform_on_exactly_their_sphere(n: int) -> None:
     for i in range(3**n):
@@ -114,7 +102,6 @@ def test_a_seeded_generator_repeats_and_the_global_one_is_left_alone() -> None:
         g = seeded(seed)
         return [
             indices_at_valuation(v, n_digits=9, generator=g),
-            level_balanced(200, n_digits=9, generator=g),
             partners_at_valuation(v, v, n_digits=9, generator=g),
         ]
 
@@ -126,26 +113,27 @@ def test_a_seeded_generator_repeats_and_the_global_one_is_left_alone() -> None:
 
 
 def test_the_default_generator_is_torch_s_own() -> None:
+    v = torch.arange(10).repeat(10)
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        first = level_balanced(100, n_digits=9)
+        first = indices_at_valuation(v, n_digits=9)
         torch.manual_seed(4)
-        assert torch.equal(level_balanced(100, n_digits=9), first)
+        assert torch.equal(indices_at_valuation(v, n_digits=9), first)
 
 
 def test_draws_read_nothing_back() -> None:
     nowhere = torch.empty(3, dtype=torch.int64, device="meta")
     assert indices_at_valuation(nowhere, n_digits=9).device.type == "meta"
     assert partners_at_valuation(nowhere, nowhere, n_digits=9).device.type == "meta"
-    assert level_balanced(3, n_digits=9, device="meta").device.type == "meta"
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_draws_live_on_the_device_of_the_generator() -> None:
     generator = torch.Generator("cuda").manual_seed(0)
-    draws = level_balanced(1000, n_digits=9, generator=generator, device="cuda")
+    v = torch.arange(10, device="cuda").repeat(100)
+    draws = indices_at_valuation(v, n_digits=9, generator=generator)
     assert draws.is_cuda
-    v = TernarySpace().valuation(draws)
+    assert torch.equal(TernarySpace().valuation(draws), v)
     partners = partners_at_valuation(draws, v, n_digits=9, generator=generator)
     assert torch.equal(TernarySpace().valuation((partners - draws) % 3**9), v)

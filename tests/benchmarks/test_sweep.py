@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Iterator
+from importlib import import_module as module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-SMALL = {
-    "space.n_digits": "3",
-    "training.batch_size": "27",
-    "training.epochs": "12",
-    "model.hidden_dim": "8",
-    "model.latent_dim": "3",
-}
-NO_TARGETS = {
-    "targets.coverage": "0",
-    "targets.hierarchy_B": "0",
-    "targets.richness": "0",
-    "targets.Q_enhanced": "0",
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def benchmarks_importable() -> Iterator[None]:
-    """As when a file in benchmarks/ is run: its folder comes first on the path."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield
-    sys.path.remove(str(BENCHMARKS))
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
-
-
-def as_options(overrides: dict[str, str]) -> list[str]:
-    return [text for item in overrides.items() for text in ("--set", *item)]
-
+from tests.benchmarks.small import BENCHMARKS, NO_TARGETS, SMALL, as_options
 
 PERFECT = {
     "coverage": 1.0,
