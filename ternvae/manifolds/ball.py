@@ -1,6 +1,6 @@
 """The Poincare ball as a geoopt manifold: a thin class over :mod:`ternvae.manifolds.math`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ternvae.manifolds import math
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds._geoopt import geoopt
+from ternvae.manifolds.numerics import Curvature
 
 
 class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is untyped
@@ -68,6 +69,23 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         if self.log_c_ratio is None:
             return self.c_reference
         return self.c_reference * self.log_c_ratio.exp()
+
+    @property
+    def _c(self) -> Curvature:
+        """The curvature as the formulas take it.
+
+        A fixed curvature on the host is passed as a number, which fits tensors of any device. Read
+        anew each time, so that it cannot go stale; on an accelerator it is never read back.
+        """
+        # Straight to where modules keep tensors: this is on the path of every operation.
+        c = self._buffers["c_reference"]
+        assert c is not None
+        if self._parameters["log_c_ratio"] is not None:
+            return self.c
+        return c.item() if c.is_cpu and not torch.compiler.is_compiling() else c
+
+    def _limit(self, dtype: torch.dtype, project: bool = True) -> num.Limit | None:
+        return num.limit_of(dtype, self.max_radius) if project else None
 
     @property
     def k(self) -> Tensor:
@@ -133,18 +151,15 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def projx(self, x: Tensor, *, dim: int = -1) -> Tensor:
         """Project radially into ``max_radius`` (or the open ball); see :func:`math.project`."""
-        return math.project(x, c=self.c, max_radius=self.max_radius, dim=dim)
-
-    def _point(self, x: Tensor, project: bool, dim: int) -> Tensor:
-        return self.projx(x, dim=dim) if project else x
+        return math.project(x, c=self._c, max_radius=self.max_radius, dim=dim)
 
     def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
         """Exponential map at ``x``."""
-        return self._point(math.expmap(x, u, c=self.c, dim=dim), project, dim)
+        return math.expmap(x, u, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
 
     def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
         """Exponential map at the origin."""
-        return self._point(math.expmap0(u, c=self.c, dim=dim), project, dim)
+        return math.expmap0(u, c=self._c, dim=dim, limit=self._limit(u.dtype, project))
 
     def retr(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
         """Retraction: the exponential map."""
@@ -152,27 +167,27 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
         """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1)."""
-        return self.projx(math.geodesic(t, x, y, c=self.c, dim=dim), dim=dim)
+        return math.geodesic(t, x, y, c=self._c, dim=dim, limit=self._limit(x.dtype))
 
     def geodesic_unit(
         self, t: float | Tensor, x: Tensor, u: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
         """Point at distance ``t`` from ``x`` in the direction ``u`` (``x`` itself where u = 0)."""
-        length = math.norm(x, u, c=self.c, keepdim=True, dim=dim)
+        length = math.norm(x, u, c=self._c, keepdim=True, dim=dim)
         unit = u / torch.where(length > 0.0, length, 1.0)
         return self.expmap(x, t * unit, project=project, dim=dim)
 
     def mobius_add(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
         """Moebius sum ``x (+) y``."""
-        return self._point(math.mobius_add(x, y, c=self.c, dim=dim), project, dim)
+        return math.mobius_add(x, y, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
 
     def mobius_sub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
         """Moebius difference ``x (+) (-y)``."""
-        return self._point(math.mobius_sub(x, y, c=self.c, dim=dim), project, dim)
+        return math.mobius_sub(x, y, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
 
     def mobius_coadd(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
         """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2)."""
-        turned = math.gyration(x, -y, y, c=self.c, dim=dim)
+        turned = math.gyration(x, -y, y, c=self._c, dim=dim)
         return self.mobius_add(x, turned, dim=dim, project=project)
 
     def mobius_cosub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
@@ -183,7 +198,8 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         self, r: float | Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
         """Moebius multiple ``r (x) x``."""
-        return self._point(math.mobius_scalar_mul(r, x, c=self.c, dim=dim), project, dim)
+        limit = self._limit(x.dtype, project)
+        return math.mobius_scalar_mul(r, x, c=self._c, dim=dim, limit=limit)
 
     def mobius_fn_apply(
         self,
@@ -195,14 +211,14 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         **kwargs: Any,
     ) -> Tensor:
         """``exp_0(fn(log_0(x)))`` (Ganea et al. 2018, definition of Moebius versions)."""
-        u = fn(math.logmap0(x, c=self.c, dim=dim), *args, **kwargs)
+        u = fn(math.logmap0(x, c=self._c, dim=dim), *args, **kwargs)
         return self.expmap0(u, dim=dim, project=project)
 
     def mobius_fn_apply_chain(
         self, x: Tensor, *fns: Callable[[Tensor], Tensor], project: bool = True, dim: int = -1
     ) -> Tensor:
         """``exp_0 . fn_n . ... . fn_1 . log_0``."""
-        u = math.logmap0(x, c=self.c, dim=dim)
+        u = math.logmap0(x, c=self._c, dim=dim)
         for fn in fns:
             u = fn(u)
         return self.expmap0(u, dim=dim, project=project)
@@ -211,30 +227,56 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         self, w: Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
         """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix."""
-        return self.mobius_fn_apply(w.mul, x, dim=dim, project=project)
+        limit = self._limit(x.dtype, project)
+        return math.mobius_pointwise_mul(w, x, c=self._c, dim=dim, limit=limit)
 
     def mobius_matvec(self, m: Tensor, x: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
         """``exp_0(m log_0(x))``; ``m`` is (..., e, d), ``x`` has d coordinates along ``dim``."""
-        u = math.logmap0(x, c=self.c, dim=dim).movedim(dim, -1)
-        image = (m @ u.unsqueeze(-1)).squeeze(-1).movedim(-1, dim)
-        return self.expmap0(image, dim=dim, project=project)
+        limit = self._limit(x.dtype, project)
+        return math.mobius_matvec(m, x, c=self._c, dim=dim, limit=limit)
 
     def weighted_midpoint(
-        self, xs: Tensor, *args: Any, dim: int = -1, project: bool = True, **kwargs: Any
+        self,
+        xs: Tensor,
+        weights: Tensor | None = None,
+        *,
+        reducedim: Sequence[int] | None = None,
+        dim: int = -1,
+        keepdim: bool = False,
+        lincomb: bool = False,
+        posweight: bool = False,
+        project: bool = True,
     ) -> Tensor:
-        """Gyromidpoint, geoopt's formula and arguments, within ``max_radius``."""
-        mid = super().weighted_midpoint(xs, *args, dim=dim, project=False, **kwargs)
-        return self._point(mid, project, dim)
+        """Gyromidpoint of many weighted points; arguments as in :func:`math.weighted_midpoint`."""
+        return math.weighted_midpoint(
+            xs,
+            weights,
+            c=self._c,
+            reducedim=reducedim,
+            dim=dim,
+            keepdim=keepdim,
+            lincomb=lincomb,
+            posweight=posweight,
+            limit=self._limit(xs.dtype, project),
+        )
+
+    def sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
+        """Points of the hyperboloid, (..., d + 1) with the time last, in the ball: (..., d)."""
+        return self.projx(math.sproj(x, c=self._c, dim=dim), dim=dim)
 
     def inv_sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Stereographic projection of the hyperboloid, geoopt's formula, within ``max_radius``."""
-        return self.projx(super().inv_sproj(x, dim=dim), dim=dim)
+        """Points of the ball on the hyperboloid: (..., d) -> (..., d + 1)."""
+        return math.inv_sproj(x, c=self._c, dim=dim)
+
+    def antipode(self, x: Tensor, *, dim: int = -1) -> Tensor:
+        """``-x``, what geoopt calls the antipode in a space of negative curvature."""
+        return -x
 
     # Distances and tangent vectors
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
         """Geodesic distance."""
-        return math.dist(x, y, c=self.c, keepdim=keepdim, dim=dim)
+        return math.dist(x, y, c=self._c, keepdim=keepdim, dim=dim)
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
         """Squared geodesic distance."""
@@ -242,53 +284,71 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def dist0(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
         """Geodesic distance from the origin."""
-        return math.dist0(x, c=self.c, keepdim=keepdim, dim=dim)
+        return math.dist0(x, c=self._c, keepdim=keepdim, dim=dim)
+
+    def dist2plane(
+        self,
+        x: Tensor,
+        p: Tensor,
+        a: Tensor,
+        *,
+        dim: int = -1,
+        keepdim: bool = False,
+        signed: bool = False,
+        scaled: bool = False,
+    ) -> Tensor:
+        """Distance to the geodesic hyperplane through ``p`` with normal ``a``.
+
+        ``scaled`` multiplies it by the Euclidean length of ``a``, as in geoopt.
+        """
+        out = math.dist2plane(x, p, a, c=self._c, signed=signed, keepdim=keepdim, dim=dim)
+        return out * torch.linalg.vector_norm(a, dim=dim, keepdim=keepdim) if scaled else out
 
     def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
         """All distances between ``x`` (..., n, d) and ``y`` (..., m, d): (..., n, m)."""
-        return math.pairwise_dist(x, y, c=self.c)
+        return math.pairwise_dist(x, y, c=self._c)
 
     def logmap(self, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
         """Logarithm at ``x``."""
-        return math.logmap(x, y, c=self.c, dim=dim)
+        return math.logmap(x, y, c=self._c, dim=dim)
 
     def logmap0(self, x: Tensor, *, dim: int = -1) -> Tensor:
         """Logarithm at the origin."""
-        return math.logmap0(x, c=self.c, dim=dim)
+        return math.logmap0(x, c=self._c, dim=dim)
 
     def lambda_x(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
         """Conformal factor."""
-        return math.lambda_x(x, c=self.c, keepdim=keepdim, dim=dim)
+        return math.lambda_x(x, c=self._c, keepdim=keepdim, dim=dim)
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False, dim: int = -1
     ) -> Tensor:
         """Metric inner product of ``u`` and ``v`` (``u`` with itself if v is None) at ``x``."""
-        return math.inner(x, u, u if v is None else v, c=self.c, keepdim=keepdim, dim=dim)
+        return math.inner(x, u, u if v is None else v, c=self._c, keepdim=keepdim, dim=dim)
 
     def norm(self, x: Tensor, u: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
         """Metric norm of ``u`` at ``x``."""
-        return math.norm(x, u, c=self.c, keepdim=keepdim, dim=dim)
+        return math.norm(x, u, c=self._c, keepdim=keepdim, dim=dim)
 
     def egrad2rgrad(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
         """Riemannian gradient from the Euclidean gradient ``u``."""
-        return math.egrad2rgrad(x, u, c=self.c, dim=dim)
+        return math.egrad2rgrad(x, u, c=self._c, dim=dim)
 
     def gyration(self, x: Tensor, y: Tensor, z: Tensor, *, dim: int = -1) -> Tensor:
         """``gyr[x, y] z``."""
-        return math.gyration(x, y, z, c=self.c, dim=dim)
+        return math.gyration(x, y, z, c=self._c, dim=dim)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
         """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``."""
-        return math.parallel_transport(x, y, v, c=self.c, dim=dim)
+        return math.parallel_transport(x, y, v, c=self._c, dim=dim)
 
     def transp0(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
         """Parallel transport from the origin to ``y``."""
-        return math.parallel_transport0(y, u, c=self.c, dim=dim)
+        return math.parallel_transport0(y, u, c=self._c, dim=dim)
 
     def transp0back(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
         """Parallel transport from ``y`` to the origin."""
-        return math.parallel_transport0back(y, u, c=self.c, dim=dim)
+        return math.parallel_transport0back(y, u, c=self._c, dim=dim)
 
     def expmap_transp(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True

@@ -8,17 +8,16 @@ Conventions shared by every function:
 * ``c > 0`` is a keyword, a float or a 0-dim tensor (gradients flow to it).
 * ``dim`` is the coordinate dimension, ``d`` long; the others are batch dimensions and broadcast.
   Results that are one number per point drop ``dim`` unless ``keepdim=True``.
-* float32 or float64 in, the same out (the wider one if they are mixed); see
-  :mod:`ternvae.manifolds.numerics` for how it is computed.
+* float32 or float64 in, the same out (the wider one if they are mixed). Values are computed in
+  float64 and rounded once. Other dtypes raise ``TypeError``.
 * **Nothing is checked or clamped** except the dtype: a point on or outside the rim gives inf, NaN
   or a meaningless number; :class:`PoincareBall` projects and checks. There are no branches on data
   and nothing is read back to the host, so ``torch.compile(fullgraph=True)`` and graph capture have
   nothing to trip over.
-* First derivatives are finite everywhere inside the ball, at the origin and at ``x = y`` included.
-
-The differences that cancel near the rim are never formed: with ``s = sqrt(c) |x|``, the quantity
-``1 - c |x|^2`` is ``(1 - s)(1 + s)``, and Moebius sums and distances are written in ``x + y`` and
-``y - x`` (see :func:`mobius_add` and :func:`dist`).
+* Derivatives are by formula (:mod:`ternvae.manifolds.rules`), finite everywhere inside the ball, at
+  the origin and at ``x = y`` included; ``create_graph=True`` gives second derivatives.
+* ``limit``, where a function has it, confines the result as :func:`project` would, for free: a
+  :class:`ternvae.manifolds.numerics.Limit`, or None for wherever the formula puts it.
 
 References:
     [GBH] O. Ganea, G. Becigneul, T. Hofmann, "Hyperbolic Neural Networks", NeurIPS 2018.
@@ -29,21 +28,29 @@ import torch
 from torch import Tensor
 
 from ternvae.manifolds import numerics as num
-from ternvae.manifolds.numerics import Curvature
+from ternvae.manifolds.midpoint import weighted_midpoint
+from ternvae.manifolds.numerics import Curvature, Limit
+from ternvae.manifolds.rows import apply
+from ternvae.manifolds.rules import hyperplane, pairs, radial, tangent
 
 __all__ = [
     "dist",
     "dist0",
+    "dist2plane",
     "egrad2rgrad",
     "expmap",
     "expmap0",
     "geodesic",
     "gyration",
     "inner",
+    "inv_sproj",
     "lambda_x",
     "logmap",
     "logmap0",
+    "midpoint",
     "mobius_add",
+    "mobius_matvec",
+    "mobius_pointwise_mul",
     "mobius_scalar_mul",
     "mobius_sub",
     "norm",
@@ -52,20 +59,21 @@ __all__ = [
     "parallel_transport0",
     "parallel_transport0back",
     "project",
+    "sproj",
+    "weighted_midpoint",
 ]
 
 
-def _gap(x: Tensor, c: Curvature, dim: int) -> Tensor:
-    """``1 - c |x|^2 = 2 / lambda_x`` of a float64 point, kept as size 1 along ``dim``."""
-    s = num.sqrt(c) * num.norm(x, dim)
-    return (1.0 - s) * (1.0 + s)
+def _per_point(value: Tensor, dim: int, keepdim: bool) -> Tensor:
+    return value if keepdim else value.squeeze(dim)
 
 
-def _add(x: Tensor, y: Tensor, gap_x: Tensor, gap_y: Tensor, c: Curvature, dim: int) -> Tensor:
-    """Moebius sum of float64 points whose gaps are known."""
-    d = x + y
-    cd2 = c * num.dot(d, d, dim)
-    return (gap_x * d + cd2 * x) / (gap_x * gap_y + cd2)
+def _number(t: float | Tensor, like: Tensor, other: Tensor) -> Tensor:
+    """``t`` as a tensor that has as many dimensions as the broadcast points."""
+    ndim = max(like.ndim, other.ndim)
+    if isinstance(t, Tensor):
+        return t.reshape((1,) * (ndim - t.ndim) + t.shape)
+    return torch.full((1,) * ndim, t, dtype=like.dtype, device=like.device)
 
 
 def lambda_x(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -80,8 +88,7 @@ def lambda_x(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -
     Returns:
         (...), hyperbolic length per coordinate length at ``x``.
     """
-    out = 2.0 / _gap(num.widen(x), num.widen_curvature(c), dim)
-    return num.squeeze(out, dim, keepdim).to(x.dtype)
+    return _per_point(apply(tangent.ConformalFactor, x, c=c, dim=dim), dim, keepdim)
 
 
 def inner(
@@ -91,10 +98,7 @@ def inner(
 
     Shapes: ``x``, ``u``, ``v`` (..., d) -> (...).
     """
-    dtype = torch.promote_types(torch.promote_types(x.dtype, u.dtype), v.dtype)
-    factor = 2.0 / _gap(num.widen(x), num.widen_curvature(c), dim)
-    out = factor.square() * num.dot(num.widen(u), num.widen(v), dim)
-    return num.squeeze(out, dim, keepdim).to(dtype)
+    return _per_point(apply(tangent.Inner, x, u, v, c=c, dim=dim), dim, keepdim)
 
 
 def norm(x: Tensor, u: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -102,9 +106,7 @@ def norm(x: Tensor, u: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 
     Shapes: ``x``, ``u`` (..., d) -> (...). The subgradient at ``u = 0`` is 0.
     """
-    dtype = torch.promote_types(x.dtype, u.dtype)
-    out = 2.0 / _gap(num.widen(x), num.widen_curvature(c), dim) * num.norm(num.widen(u), dim)
-    return num.squeeze(out, dim, keepdim).to(dtype)
+    return _per_point(apply(tangent.Norm, x, u, c=c, dim=dim), dim, keepdim)
 
 
 def egrad2rgrad(x: Tensor, grad: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -112,12 +114,12 @@ def egrad2rgrad(x: Tensor, grad: Tensor, *, c: Curvature, dim: int = -1) -> Tens
 
     The inverse of the metric tensor applied to the differential. Shapes: (..., d) -> (..., d).
     """
-    dtype = torch.promote_types(x.dtype, grad.dtype)
-    gap = _gap(num.widen(x), num.widen_curvature(c), dim)
-    return ((0.5 * gap).square() * num.widen(grad)).to(dtype)
+    return apply(tangent.RiemannianGradient, x, grad, c=c, dim=dim)
 
 
-def mobius_add(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def mobius_add(
+    x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
     """Moebius addition ``x (+) y`` ([GBH], section 2.2; [U], chapter 3).
 
     The usual fraction, rewritten in ``d = x + y``::
@@ -129,41 +131,63 @@ def mobius_add(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
 
     Shapes: ``x``, ``y`` (..., d) -> (..., d).
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y, c = num.widen(x), num.widen(y), num.widen_curvature(c)
-    return _add(x, y, _gap(x, c, dim), _gap(y, c, dim), c, dim).to(dtype)
+    return apply(pairs.MobiusAdd, x, y, c=c, dim=dim, limit=limit)
 
 
-def mobius_sub(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def mobius_sub(
+    x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
     """Moebius subtraction ``x (-) y = x (+) (-y)`` ([GBH], section 2.2).
 
     Shapes: ``x``, ``y`` (..., d) -> (..., d).
     """
-    return mobius_add(x, -y, c=c, dim=dim)
+    return apply(pairs.MobiusSub, x, y, c=c, dim=dim, limit=limit)
 
 
-def mobius_scalar_mul(r: float | Tensor, x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def mobius_scalar_mul(
+    r: float | Tensor, x: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
     """Moebius multiple ``r (x) x = tanh(r artanh(s)) x / s``, ``s = sqrt(c)|x|`` ([GBH], 2.2).
 
     The point at ``r`` times the distance of ``x`` from the origin, on the same diameter.
 
     Args:
-        r: the factor, a number or a tensor that broadcasts against ``x`` (..., d).
+        r: the factor, a number or a tensor of one number per point: it broadcasts against ``x``
+            and has size 1 along ``dim``.
         x: points, (..., d).
         c: curvature, c > 0.
         dim: the coordinate dimension.
+        limit: see the module.
 
     Returns:
         (..., d).
     """
-    dtype = torch.promote_types(x.dtype, r.dtype) if isinstance(r, Tensor) and r.ndim else x.dtype
-    r = r.double() if isinstance(r, Tensor) else r
-    x = num.widen(x)
-    s = num.sqrt(num.widen_curvature(c)) * num.norm(x, dim)
-    ratio = num.artanh_ratio(s)
-    # The ratio tanh(z)/z is even, so that of |r| serves both signs of r.
-    z = s * ratio * (r.abs() if isinstance(r, Tensor) else abs(r))
-    return (r * num.tanh_ratio(z) * ratio * x).to(dtype)
+    r = _number(r, x, x)
+    return apply(radial.ScalarMul, x, r, c=c, dim=dim, limit=limit, per_point=1)
+
+
+def mobius_matvec(
+    matrix: Tensor, x: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
+    """Moebius matrix-vector product ``exp_0(M log_0(x))`` ([GBH], Lemma 6 and equation 27).
+
+    The product ``M log_0(x)`` is a matrix product in the dtype of the arguments.
+
+    Shapes: ``matrix`` (..., e, d), ``x`` (..., d) -> (..., e).
+    """
+    u = logmap0(x, c=c, dim=dim).movedim(dim, -1)
+    image = u @ matrix.mT if matrix.ndim == 2 else (matrix @ u.unsqueeze(-1)).squeeze(-1)
+    return expmap0(image.movedim(-1, dim), c=c, dim=dim, limit=limit)
+
+
+def mobius_pointwise_mul(
+    w: Tensor, x: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
+    """Moebius product with a diagonal matrix, ``exp_0(w * log_0(x))`` ([GBH], section 2.4).
+
+    Shapes: ``w`` and ``x`` broadcast, (..., d) -> (..., d).
+    """
+    return expmap0(w * logmap0(x, c=c, dim=dim), c=c, dim=dim, limit=limit)
 
 
 def gyration(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -183,24 +207,7 @@ def gyration(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
     Returns:
         (..., d).
     """
-    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), v.dtype)
-    x, y, v, c = num.widen(x), num.widen(y), num.widen(v), num.widen_curvature(c)
-    return _gyrate(-y, x, v, _gap(y, c, dim), _gap(x, c, dim), c, dim).to(dtype)
-
-
-def _gyrate(
-    x: Tensor, y: Tensor, v: Tensor, gap_x: Tensor, gap_y: Tensor, c: Curvature, dim: int
-) -> Tensor:
-    """``gyr[y, -x] v`` of float64 points whose gaps are known: the rotation in transport x -> y."""
-    d = y - x
-    cd2 = c * num.dot(d, d, dim)
-    cx2 = c * num.dot(x, x, dim)
-    cxd = c * num.dot(x, d, dim)
-    cxv = c * num.dot(x, v, dim)
-    cdv = c * num.dot(d, v, dim)
-    along_d = (2.0 * cxd - gap_x) * cxv - cx2 * cdv
-    along_x = gap_x * cdv - cd2 * cxv
-    return v + 2.0 * (along_d * d + along_x * x) / (gap_x * gap_y + cd2)
+    return apply(tangent.Rotation, -y, x, v, c=c, dim=dim)
 
 
 def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -212,11 +219,7 @@ def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 
     Shapes: ``x``, ``y`` (..., d) -> (...).
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y, c = num.widen(x), num.widen(y), num.widen_curvature(c)
-    root_c = num.sqrt(c)
-    z = root_c * num.norm(y - x, dim) / (_gap(x, c, dim) * _gap(y, c, dim)).sqrt()
-    return num.squeeze(2.0 / root_c * z.asinh(), dim, keepdim).to(dtype)
+    return _per_point(apply(pairs.Dist, x, y, c=c, dim=dim), dim, keepdim)
 
 
 def dist0(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -224,9 +227,39 @@ def dist0(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> T
 
     Shapes: ``x`` (..., d) -> (...).
     """
-    root_c = num.sqrt(num.widen_curvature(c))
-    s = root_c * num.norm(num.widen(x), dim)
-    return num.squeeze(2.0 / root_c * s.atanh(), dim, keepdim).to(x.dtype)
+    return _per_point(apply(radial.Dist0, x, c=c, dim=dim), dim, keepdim)
+
+
+def dist2plane(
+    x: Tensor,
+    p: Tensor,
+    a: Tensor,
+    *,
+    c: Curvature,
+    signed: bool = False,
+    keepdim: bool = False,
+    dim: int = -1,
+) -> Tensor:
+    """Distance to the geodesic hyperplane through ``p`` with normal ``a`` ([GBH], Theorem 5).
+
+    ``1/sqrt(c) arsinh(2 sqrt(c) |<w, a>| / ((1 - c|w|^2) |a|))`` with ``w = (-p) (+) x``: the
+    distance to the nearest point of ``{exp_p(u) : <u, a> = 0}``.
+
+    Args:
+        x: points, (..., d).
+        p: points on the hyperplanes, (..., d).
+        a: normals, tangent vectors at ``p`` other than 0, (..., d).
+        c: curvature, c > 0.
+        signed: positive on the side that ``a`` points to, negative on the other; else the
+            absolute value.
+        keepdim: keep ``dim`` as size 1.
+        dim: the coordinate dimension.
+
+    Returns:
+        (...).
+    """
+    value = apply(hyperplane.SignedDistance, x, p, a, c=c, dim=dim)
+    return _per_point(value if signed else value.abs(), dim, keepdim)
 
 
 def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
@@ -245,21 +278,20 @@ def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y, c = num.widen(x), num.widen(y), num.widen_curvature(c)
-    root_c = num.sqrt(c)
     differences = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    gaps = _gap(x, c, -1) * _gap(y, c, -1).transpose(-1, -2)
-    return (2.0 / root_c * (root_c * differences / gaps.sqrt()).asinh()).to(dtype)
+    # lambda is 2 / gap, so this is sqrt(c) |x_i - y_j| / sqrt(gap_i gap_j).
+    roots = [lambda_x(t, c=c, keepdim=True).sqrt() for t in (x, y)]
+    z = differences * (0.5 * num.sqrt(c) * roots[0]) * roots[1].mT
+    return (2.0 / num.sqrt(c) * num.arsinh(z.square())).to(dtype)
 
 
-def expmap0(u: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def expmap0(u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None) -> Tensor:
     """Exponential map at the origin, ``tanh(sqrt(c)|u|) u / (sqrt(c)|u|)`` ([GBH], section 2.3).
 
     ``dist0`` of the result is ``2 |u|``, the metric norm of ``u``. The Jacobian at 0 is the
     identity. Shapes: ``u`` (..., d) -> (..., d).
     """
-    wide = num.widen(u)
-    z = num.sqrt(num.widen_curvature(c)) * num.norm(wide, dim)
-    return (num.tanh_ratio(z) * wide).to(u.dtype)
+    return apply(radial.ExpMap0, u, c=c, dim=dim, limit=limit)
 
 
 def logmap0(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -268,12 +300,12 @@ def logmap0(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     The inverse of :func:`expmap0`. The Jacobian at 0 is the identity.
     Shapes: ``x`` (..., d) -> (..., d).
     """
-    wide = num.widen(x)
-    s = num.sqrt(num.widen_curvature(c)) * num.norm(wide, dim)
-    return (num.artanh_ratio(s) * wide).to(x.dtype)
+    return apply(radial.LogMap0, x, c=c, dim=dim)
 
 
-def expmap(x: Tensor, u: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def expmap(
+    x: Tensor, u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
     """Exponential map ``x (+) (tanh(h) u / (sqrt(c)|u|))`` ([GBH], Lemma 2).
 
     ``h = sqrt(c) lambda_x |u| / 2`` is half the length of ``u`` in units of the curvature radius.
@@ -282,11 +314,7 @@ def expmap(x: Tensor, u: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
 
     Shapes: points ``x``, tangent vectors ``u`` at ``x`` (..., d) -> points (..., d).
     """
-    dtype = torch.promote_types(x.dtype, u.dtype)
-    x, u, c = num.widen(x), num.widen(u), num.widen_curvature(c)
-    gap = _gap(x, c, dim)
-    h = num.sqrt(c) * num.norm(u, dim) / gap
-    return _add(x, num.tanh_ratio(h) / gap * u, gap, num.sech_squared(h), c, dim).to(dtype)
+    return apply(pairs.ExpMap, x, u, c=c, dim=dim, limit=limit)
 
 
 def logmap(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -300,35 +328,43 @@ def logmap(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     Shapes: points ``x``, ``y`` (..., d) -> tangent vectors at ``x`` (..., d); 0 at ``x = y``, where
     the Jacobian in ``y`` is the identity.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y, c = num.widen(x), num.widen(y), num.widen_curvature(c)
-    gap_x, gap_y = _gap(x, c, dim), _gap(y, c, dim)
-    d = y - x
-    cd2 = c * num.dot(d, d, dim)
-    gaps = gap_x * gap_y
-    z = num.sqrt(c) * num.norm(d, dim) / gaps.sqrt()
-    scale = (gap_x / gap_y).sqrt() * num.arsinh_ratio(z) / (gaps + cd2).sqrt()
-    return (scale * (gap_x * d - cd2 * x)).to(dtype)
+    return apply(pairs.LogMap, x, y, c=c, dim=dim)
 
 
-def geodesic(t: float | Tensor, x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+def geodesic(
+    t: float | Tensor,
+    x: Tensor,
+    y: Tensor,
+    *,
+    c: Curvature,
+    dim: int = -1,
+    limit: Limit | None = None,
+) -> Tensor:
     """Point at time ``t`` on the geodesic with value ``x`` at 0 and ``y`` at 1 ([GBH], 2.3).
 
     ``x (+) t (x) ((-x) (+) y) = exp_x(t log_x(y))``.
 
     Args:
-        t: time, a number or a tensor that broadcasts against (..., d); any real value.
+        t: time, any real number, or a tensor of one per point: it broadcasts against ``x`` and
+            ``y`` and has size 1 along ``dim``.
         x: points, (..., d).
         y: points, (..., d).
         c: curvature, c > 0.
         dim: the coordinate dimension.
+        limit: see the module.
 
     Returns:
         (..., d).
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = num.widen(x), num.widen(y)
-    return expmap(x, t * logmap(x, y, c=c, dim=dim), c=c, dim=dim).to(dtype)
+    t = _number(t, x, y)
+    return apply(pairs.Geodesic, x, y, t, c=c, dim=dim, limit=limit, per_point=1)
+
+
+def midpoint(
+    x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
+) -> Tensor:
+    """The point halfway between ``x`` and ``y``: :func:`geodesic` at 1/2. Shapes: (..., d)."""
+    return geodesic(0.5, x, y, c=c, dim=dim, limit=limit)
 
 
 def parallel_transport(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -340,10 +376,7 @@ def parallel_transport(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: in
     Shapes: points ``x``, ``y``, tangent vectors ``v`` at ``x`` (..., d) -> tangent vectors at
     ``y`` (..., d).
     """
-    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), v.dtype)
-    x, y, v, c = num.widen(x), num.widen(y), num.widen(v), num.widen_curvature(c)
-    gap_x, gap_y = _gap(x, c, dim), _gap(y, c, dim)
-    return (gap_y / gap_x * _gyrate(x, y, v, gap_x, gap_y, c, dim)).to(dtype)
+    return apply(tangent.Transport, x, y, v, c=c, dim=dim)
 
 
 def parallel_transport0(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -351,8 +384,7 @@ def parallel_transport0(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
 
     Shapes: points ``y``, tangent vectors ``v`` at 0 (..., d) -> tangent vectors at ``y``.
     """
-    dtype = torch.promote_types(y.dtype, v.dtype)
-    return (_gap(num.widen(y), num.widen_curvature(c), dim) * num.widen(v)).to(dtype)
+    return apply(tangent.TransportFromOrigin, y, v, c=c, dim=dim)
 
 
 def parallel_transport0back(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -360,15 +392,14 @@ def parallel_transport0back(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1
 
     Shapes: points ``y``, tangent vectors ``v`` at ``y`` (..., d) -> tangent vectors at 0.
     """
-    dtype = torch.promote_types(y.dtype, v.dtype)
-    return (num.widen(v) / _gap(num.widen(y), num.widen_curvature(c), dim)).to(dtype)
+    return apply(tangent.TransportToOrigin, y, v, c=c, dim=dim)
 
 
 def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: int = -1) -> Tensor:
     """Move points beyond the limit radially inside it; return the others unchanged, bit for bit.
 
     The limit of ``sqrt(c)|x|`` is ``max_radius``, or the rim when that is None; how far inside a
-    projected point lands is :func:`ternvae.manifolds.numerics.projection_bounds`. Idempotent.
+    projected point lands is :func:`ternvae.manifolds.numerics.limit_of`. Idempotent.
 
     Args:
         x: vectors of any finite norm, (..., d).
@@ -379,8 +410,25 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
     Returns:
         (..., d).
     """
-    wide = num.widen(x)
-    threshold, target = num.projection_bounds(x.dtype, max_radius)
-    s = num.sqrt(num.widen_curvature(c)) * num.norm(wide, dim)
-    scale = torch.where(s > threshold, target / s.clamp_min(threshold), 1.0)
-    return (scale * wide).to(x.dtype)
+    return apply(radial.Project, x, c=c, dim=dim, limit=num.limit_of(x.dtype, max_radius))
+
+
+def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+    """Points of the ball on the hyperboloid ``t^2 - |h|^2 = 1/c``: ``(lambda h, (lambda-1)/sqrt(c))``.
+
+    Shapes: ``x`` (..., d) -> (..., d + 1), the coordinate t last along ``dim``.
+    """
+    factor = lambda_x(num.widen(x), c=c, keepdim=True, dim=dim)
+    up = (factor - 1.0) / num.sqrt(num.widen_curvature(c))
+    return torch.cat((factor * x, up), dim=dim).to(x.dtype)
+
+
+def sproj(h: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
+    """Points of the hyperboloid in the ball, the inverse of :func:`inv_sproj`.
+
+    ``h / (1 + sqrt(c) t)``. Shapes: (..., d + 1) -> (..., d).
+    """
+    wide = num.widen(h)
+    d = h.shape[dim] - 1
+    up = 1.0 + num.sqrt(num.widen_curvature(c)) * wide.narrow(dim, d, 1)
+    return (wide.narrow(dim, 0, d) / up).to(h.dtype)

@@ -15,8 +15,9 @@ Everything that is a convention or a small constant rather than geometry is here
 The ratios (``tanh(z)/z`` and so on) take ``z >= 0`` and are exact, with derivative 0, at ``z = 0``.
 """
 
+import functools
 import math
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,16 +27,24 @@ Curvature: TypeAlias = float | Tensor
 
 SUPPORTED_DTYPES: Final = (torch.float32, torch.float64)
 
-SMALLEST_DIVISOR: Final = 1e-150
-"""Smallest float64 that a ratio divides by: its reciprocal and its square are representable."""
+SMALLEST_SQUARE: Final = 1e-30
+"""Least ``c |v|^2`` that a removable singularity (such as tanh(z)/z at 0) is divided by. Below it
+the limit at 0 is exact in float64."""
 
-PROJECTION_THRESHOLD_ULPS: Final = 4
-"""Points within this many machine epsilons of the limit count as beyond it."""
+SMALLEST_SQUARED_DISTANCE: Final = 1e-50
+"""Least ``c |v|^2`` in the gradients of distances, which have a unit direction at any distance but
+0. Between points closer than ``1e-25 / sqrt(c)`` the gradient tends to its subgradient 0 instead;
+the reciprocals of what is above can be represented in float32."""
 
-PROJECTION_TARGET_ULPS: Final = 8
-"""A projected point lands this many machine epsilons inside the limit. The distance between the
-two margins absorbs the rounding of the projected coordinates, which makes projection idempotent;
-the distance from the threshold to the limit absorbs the rounding of whoever checks the norm."""
+SMALLEST_SQUARED_LENGTH: Final = 1e-290
+"""Least ``|v|^2`` that a unit vector is made with; shorter vectors give shorter ones."""
+
+PROJECTION_ULPS: Final = {torch.float32: 4, torch.float64: 16}
+"""Points within this many machine epsilons of the limit count as beyond it, and a projected point
+lands twice as far inside. The distance between the two margins absorbs the rounding of the
+projected coordinates, which makes projection idempotent; the distance from the threshold to the
+limit absorbs the rounding of whoever checks the norm. float32 coordinates are rounded once, float64
+ones several times."""
 
 
 def check_curvature(c: Curvature) -> float:
@@ -112,52 +121,55 @@ def sqrt(c: Curvature) -> Curvature:
     return c.sqrt() if isinstance(c, Tensor) else math.sqrt(c)
 
 
-def norm(x: Tensor, dim: int) -> Tensor:
-    """Return the Euclidean norm over ``dim``, kept as size 1; its subgradient at 0 is 0."""
-    out: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-    return out
+class Limit(NamedTuple):
+    """Where ``s = sqrt(c) |x|`` of a point must stay, a few machine epsilons inside the true limit.
 
-
-def dot(x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """Return the Euclidean inner product over ``dim``, kept as size 1."""
-    return (x * y).sum(dim=dim, keepdim=True)
-
-
-def squeeze(x: Tensor, dim: int, keepdim: bool) -> Tensor:
-    """Drop the reduced dimension ``dim`` unless the caller keeps it."""
-    return x if keepdim else x.squeeze(dim)
-
-
-def projection_bounds(dtype: torch.dtype, max_radius: float | None) -> tuple[float, float]:
-    """Return ``(threshold, target)`` for ``s = sqrt(c) |x|``.
-
-    A point with ``s > threshold`` is moved radially to ``s = target``. Both lie a few machine
-    epsilons inside the limit, which is ``max_radius``, or the rim (1) when that is None.
+    Attributes:
+        threshold: a given point is moved only if its ``s`` is above.
+        target: where it is moved to, radially; also the largest ``s`` of a computed point.
     """
+
+    threshold: float
+    target: float
+
+
+@functools.cache
+def limit_of(dtype: torch.dtype, max_radius: float | None) -> Limit:
+    """Return the limit for points stored in ``dtype``: that of ``max_radius``, or of the rim."""
     limit = 1.0 if max_radius is None else max_radius
-    eps = torch.finfo(dtype).eps
-    return (
-        limit * (1.0 - PROJECTION_THRESHOLD_ULPS * eps),
-        limit * (1.0 - PROJECTION_TARGET_ULPS * eps),
-    )
+    margin = torch.finfo(dtype).eps * PROJECTION_ULPS[dtype]
+    return Limit(threshold=limit * (1.0 - margin), target=limit * (1.0 - 2.0 * margin))
 
 
-def tanh_ratio(z: Tensor) -> Tensor:
-    """Return ``tanh(z) / z``."""
-    z = z.clamp_min(SMALLEST_DIVISOR)
-    return z.tanh() / z
+def artanh(z: Tensor) -> Tensor:
+    """Return ``artanh(z)`` for ``0 <= z < 1``, to full relative accuracy in float64.
+
+    ``log1p(2z / (1 - z)) / 2``: unlike ``torch.atanh`` it is vectorised on CPUs.
+    """
+    t = z / torch.rsub(z, 1.0)
+    return 0.5 * torch.log1p(t + t)
 
 
-def artanh_ratio(z: Tensor) -> Tensor:
-    """Return ``artanh(z) / z`` for ``z < 1``."""
-    z = z.clamp_min(SMALLEST_DIVISOR)
-    return z.atanh() / z
+def arsinh(z2: Tensor) -> Tensor:
+    """Return ``arsinh(z)`` for ``z >= 0``, given ``z2 = z^2``; as vectorised as :func:`artanh`.
+
+    ``log1p(z + z^2 / (1 + sqrt(1 + z^2)))``, whose argument cancels nowhere.
+    """
+    return torch.log1p(z2.sqrt() + z2 / ((z2 + 1.0).sqrt() + 1.0))
 
 
-def arsinh_ratio(z: Tensor) -> Tensor:
-    """Return ``arsinh(z) / z``."""
-    z = z.clamp_min(SMALLEST_DIVISOR)
-    return z.asinh() / z
+def at_most(t: Tensor, limit: Limit | None) -> Tensor:
+    """Return ``t`` cut off at the target of ``limit``."""
+    return t if limit is None else t.clamp_max(limit.target)
+
+
+def tanh_at_most(z: Tensor, limit: Limit | None) -> tuple[Tensor, Tensor]:
+    """Return ``tanh(z)`` cut off at the target of ``limit``, and its derivative."""
+    t = z.tanh()
+    slope = torch.rsub(t.square(), 1.0)
+    if limit is None:
+        return t, slope
+    return t.clamp_max(limit.target), slope * (t < limit.target)
 
 
 def sech_squared(z: Tensor) -> Tensor:
