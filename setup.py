@@ -10,7 +10,7 @@ setup(
         Extension(
             "ternvae.manifolds._tiles",
             ["ternvae/manifolds/_tiles.c"],
-            extra_compile_args=["-O3", "-std=c11", "-fopenmp", "-fno-math-errno"],
+            extra_compile_args=["-O3", "-std=c11", "-fopenmp", "-fno-math-errno", "-Wno-psabi"],
             extra_link_args=["-fopenmp"],
             optional=True,
         )

@@ -10,6 +10,7 @@
 #include <Python.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TILE_COORDINATES 1024 /* coordinates in a vector register: 8 KiB */
 #define MOST_ROWS 64          /* rows in a tile of short vectors */
@@ -95,6 +96,64 @@ INLINE void store(const Matrix *to, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t 
     }
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+typedef double Eight __attribute__((vector_size(64), aligned(8)));
+typedef long long Places __attribute__((vector_size(64)));
+
+/* Each of the results is one half of a, added up in pairs, interleaved with the same of b. */
+INLINE Eight pairs(Eight a, Eight b) {
+    const Places even = {0, 8, 2, 10, 4, 12, 6, 14}, odd = {1, 9, 3, 11, 5, 13, 7, 15};
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+}
+
+INLINE Eight fours(Eight a, Eight b) {
+    const Places even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = {2, 3, 10, 11, 6, 7, 14, 15};
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+}
+
+INLINE Eight eights(Eight a, Eight b) {
+    const Places even = {0, 1, 2, 3, 8, 9, 10, 11}, odd = {4, 5, 6, 7, 12, 13, 14, 15};
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+}
+
+/* The inner products of eight rows at a time: summing one row by itself waits for each addition.
+ * The last eight may be more than there are; a tile has room for them. A row that was summed in
+ * another way would depend on its place in the batch. */
+INLINE void dots_of_eight(const double *x, const double *y, Py_ssize_t rows, Py_ssize_t width,
+                          double *u) {
+    for (Py_ssize_t r = 0; r < rows; r += 8, x += 8 * width, y += 8 * width) {
+        Eight sum[8];
+        for (int i = 0; i < 8; i++) {
+            const Eight *a = (const Eight *)(x + i * width), *b = (const Eight *)(y + i * width);
+            sum[i] = a[0] * b[0];
+            for (Py_ssize_t k = 1; k < width / 8; k++) sum[i] += a[k] * b[k];
+        }
+        *(Eight *)(u + r) = eights(
+            fours(pairs(sum[0], sum[1]), pairs(sum[2], sum[3])),
+            fours(pairs(sum[4], sum[5]), pairs(sum[6], sum[7])));
+    }
+}
+#define EIGHTS 1
+#else
+#define EIGHTS 0
+#define dots_of_eight(x, y, rows, width, u)
+#endif
+
+INLINE void dots(const double *x, const double *y, Py_ssize_t rows, Py_ssize_t width, double *u) {
+    if (EIGHTS && width == 16) { /* a constant width lets the compiler unroll */
+        dots_of_eight(x, y, rows, 16, u);
+    } else if (EIGHTS && width % 8 == 0 && width > 0) {
+        dots_of_eight(x, y, rows, width, u);
+    } else {
+        for (Py_ssize_t r = 0; r < rows; r++, x += width, y += width) {
+            double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+            for (Py_ssize_t k = 0; k < width; k++) sum += x[k] * y[k];
+            u[r] = sum;
+        }
+    }
+}
+
 #define NUMBERS(expression)                                                                   \
     for (Py_ssize_t r = 0; r < rows; r++) u[r] = (expression);                                \
     break
@@ -125,16 +184,7 @@ INLINE void run_tile(const Call *call, Py_ssize_t row, Py_ssize_t rows, double *
         switch (o.operation) {
         case LOAD_VECTOR: load(&call->inputs[o.a], row, rows, width, z); break;
         case LOAD_NUMBER: load(&call->inputs[o.a], row, rows, 1, u); break;
-        case DOT: {
-            const double *x = vectors + o.a * pitch, *y = vectors + o.b * pitch;
-            EACH_ROW({
-                double sum = 0.0;
-                _Pragma("omp simd reduction(+ : sum)")
-                for (Py_ssize_t k = 0; k < d; k++) sum += x[at + k] * y[at + k];
-                u[r] = sum;
-            })
-            break;
-        }
+        case DOT: dots(vectors + o.a * pitch, vectors + o.b * pitch, rows, width, u); break;
         case SCALE: {
             const double *x = vectors + o.b * pitch;
             EACH_ROW({
@@ -180,9 +230,9 @@ INLINE void run_tile(const Call *call, Py_ssize_t row, Py_ssize_t rows, double *
 
 VERSIONS static int run_rows(const Call *call, Py_ssize_t from, Py_ssize_t to) {
     const Program *program = call->program;
-    Py_ssize_t rows = TILE_COORDINATES / (call->width ? call->width : 1);
+    Py_ssize_t rows = TILE_COORDINATES / (call->width ? call->width : 1) / 8 * 8;
     if (rows > MOST_ROWS) rows = MOST_ROWS;
-    if (rows < 4) rows = 4;
+    if (rows < 8) rows = 8;
     /* A cache line apart from a power of two, whose addresses would collide in the cache. */
     const Py_ssize_t pitch = (rows * call->width + 15) / 8 * 8;
     const Py_ssize_t n_numbers = program->n_numbers * MOST_ROWS;
@@ -190,6 +240,7 @@ VERSIONS static int run_rows(const Call *call, Py_ssize_t from, Py_ssize_t to) {
     bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     double *numbers = aligned_alloc(ALIGNMENT, bytes);
     if (numbers == NULL) return 0;
+    memset(numbers, 0, bytes);
     for (int k = 0; k < program->n_constants + call->n_parameters; k++) {
         const double value = k < program->n_constants
                                  ? program->constants[k]

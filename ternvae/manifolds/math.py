@@ -282,7 +282,7 @@ def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     # lambda is 2 / gap, so this is sqrt(c) |x_i - y_j| / sqrt(gap_i gap_j).
     roots = [lambda_x(t, c=c, keepdim=True).sqrt() for t in (x, y)]
     z = differences * (0.5 * num.sqrt(c) * roots[0]) * roots[1].mT
-    return (2.0 / num.sqrt(c) * num.arsinh(z.square())).to(dtype)
+    return (2.0 / num.sqrt(c) * num.arsinh(z, z.square())).to(dtype)
 
 
 def expmap0(u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None) -> Tensor:

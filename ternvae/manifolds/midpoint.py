@@ -59,12 +59,13 @@ def weighted_midpoint(
     dim = dim % xs.ndim
     chosen = [k for k in range(xs.ndim) if k != dim] if reducedim is None else reducedim
     averaged = tuple(sorted(k % xs.ndim for k in chosen))
-    w = None if weights is None else weights.unsqueeze(dim)
-    if w is not None:
+    w = None
+    if weights is not None:
+        w = weights.reshape((1,) * (xs.ndim - 1 - weights.ndim) + weights.shape).unsqueeze(dim)
         xs, w = _broadcast(xs, w, dim)
         if posweight:
             xs, w = torch.where(w < 0.0, -xs, xs), w.abs()
-    count = math.prod(xs.shape[k] for k in averaged)
+    count = math.prod([xs.shape[k] for k in averaged])
     few = 2 <= count <= rules.MOST_POINTS
     mean = (_of_few if few else _of_many)(xs, w, c, averaged, dim)
     if lincomb:

@@ -136,6 +136,7 @@ class Limit(NamedTuple):
 @functools.cache
 def limit_of(dtype: torch.dtype, max_radius: float | None) -> Limit:
     """Return the limit for points stored in ``dtype``: that of ``max_radius``, or of the rim."""
+    check_dtype(dtype)
     limit = 1.0 if max_radius is None else max_radius
     margin = torch.finfo(dtype).eps * PROJECTION_ULPS[dtype]
     return Limit(threshold=limit * (1.0 - margin), target=limit * (1.0 - 2.0 * margin))
@@ -150,12 +151,12 @@ def artanh(z: Tensor) -> Tensor:
     return 0.5 * torch.log1p(t + t)
 
 
-def arsinh(z2: Tensor) -> Tensor:
-    """Return ``arsinh(z)`` for ``z >= 0``, given ``z2 = z^2``; as vectorised as :func:`artanh`.
+def arsinh(z: Tensor, z2: Tensor) -> Tensor:
+    """Return ``arsinh(z)`` for ``z >= 0``, given ``z2 = z^2`` too; vectorised like :func:`artanh`.
 
     ``log1p(z + z^2 / (1 + sqrt(1 + z^2)))``, whose argument cancels nowhere.
     """
-    return torch.log1p(z2.sqrt() + z2 / ((z2 + 1.0).sqrt() + 1.0))
+    return torch.log1p(z + z2 / ((z2 + 1.0).sqrt() + 1.0))
 
 
 def at_most(t: Tensor, limit: Limit | None) -> Tensor:

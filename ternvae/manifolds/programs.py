@@ -11,6 +11,7 @@ The extension is optional (see ``setup.py``): without it, :func:`available` is F
 
 import array
 import functools
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -62,9 +63,14 @@ def available() -> bool:
 
 
 def fits(tensors: Sequence[Tensor]) -> bool:
-    """Whether programs can work on ``tensors`` here and now: plain memory of a CPU, untraced."""
-    if _tiles is None or torch.compiler.is_compiling():
+    """Whether programs can work on ``tensors`` here and now: the plain memory of a CPU.
+
+    Under ``torch.compile`` the graph calls the programs as opaque operations.
+    """
+    if _tiles is None:
         return False
+    if torch.compiler.is_compiling():
+        return all(t.is_cpu for t in tensors)
     for t in tensors:
         # Classes that intercept operations (fake, functional, distributed tensors) may be hollow.
         if not t.is_cpu or type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -442,6 +448,24 @@ def _numbers(kept: Tensor) -> list[tuple[int, int, bool]]:
     return [(start + k * step, 8, True) for k in range(kept.shape[0])]
 
 
+def _new_results(
+    program: _Program, dtype: torch.dtype, rows: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Room for a value and what is kept."""
+    n, width = rows[0].shape
+    value = rows[0].new_empty((n, width if program.gives_vector[0] else 1), dtype=dtype)
+    kept = rows[0].new_empty((len(program.gives_vector) - 1, n), dtype=torch.float64)
+    return value, kept
+
+
+def _new_gradients(rows: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    """Room for the gradients that are wanted, that of c last."""
+    found = [r.new_empty(r.shape) for r, want in zip(rows, wanted[1:], strict=True) if want]
+    if wanted[0]:
+        found.append(rows[0].new_empty((rows[0].shape[0], 1), dtype=torch.float64))
+    return found
+
+
 def forward(
     rule: Any,
     c: Curvature,
@@ -455,14 +479,16 @@ def forward(
     Returns:
         The value, (n, width) or (n, 1) of ``dtype``, and what is kept, (k, n) float64.
     """
+    if torch.compiler.is_compiling():
+        value, kept = _forward_operation(
+            name_of(rule), _as_tensor(c), list(limit or ()), dtype, list(rows), n_numbers
+        )
+        return value, kept
     program = _forward_program(rule, len(rows) - n_numbers, n_numbers, limit is not None)
-    n, width = rows[0].shape
-    value = torch.empty((n, width if program.gives_vector[0] else 1), dtype=dtype)
-    kept = torch.empty((len(program.gives_vector) - 1, n), dtype=torch.float64)
+    value, kept = _new_results(program, dtype, rows)
     _tiles.run(
         program.handle,
-        n,
-        width,
+        *rows[0].shape,
         torch.get_num_threads(),
         _parameters(float(c), limit),
         tuple([_matrix(r) for r in rows]),
@@ -479,31 +505,145 @@ def backward(
     grad: Tensor,
     rows: Sequence[Tensor],
     n_numbers: int,
-    wanted: tuple[bool, ...],
+    wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Run ``rule.backward``; ``wanted`` says for c and each of the rows whether it has a gradient.
 
     Returns:
         The gradient of each of the rows in its dtype, then that of c per row; None if not wanted.
     """
+    if torch.compiler.is_compiling():
+        found = _backward_operation(
+            name_of(rule),
+            _as_tensor(c),
+            list(limit or ()),
+            kept,
+            grad,
+            list(rows),
+            n_numbers,
+            list(wanted),
+        )
+    else:
+        n_vectors = len(rows) - n_numbers
+        program = _backward_program(rule, n_vectors, n_numbers, limit is not None, tuple(wanted))
+        found = _new_gradients(rows, wanted)
+        _tiles.run(
+            program.handle,
+            *rows[0].shape,
+            torch.get_num_threads(),
+            _parameters(float(c), limit),
+            (*_numbers(kept), _matrix(grad), *[_matrix(r) for r in rows]),
+            tuple([_matrix(out) for out in found]),
+        )
+    left = iter(found)
+    return [next(left) if want else None for want in (*wanted[1:], wanted[0])]
+
+
+# The same as operations that a tracer does not look into. Rules go by name, since a compiled graph
+# may outlive the process.
+
+
+def name_of(rule: Any) -> str:
+    """Where the rule can be found: ``module:attribute``, or ``module:factory:argument``."""
+    return f"{rule.__module__}:{rule.__qualname__}"
+
+
+def _rule_of(name: str) -> Any:
+    module, attribute, *argument = name.split(":")
+    found = getattr(importlib.import_module(module), attribute)
+    return found(int(argument[0])) if argument else found
+
+
+def _as_tensor(c: Curvature) -> Tensor:
+    return c if isinstance(c, Tensor) else torch.full((), c, dtype=torch.float64)
+
+
+def _limit_of(values: Sequence[float]) -> Limit | None:
+    return Limit(*values) if values else None
+
+
+_library = torch.library.Library("ternvae", "DEF")
+_ARGUMENTS = "str rule, Tensor c, float[] limit"
+_library.define(
+    f"forward({_ARGUMENTS}, ScalarType dtype, Tensor[] rows, int n_numbers) -> (Tensor, Tensor)"
+)
+_library.define(
+    f"backward({_ARGUMENTS}, Tensor kept, Tensor grad, Tensor[] rows, int n_numbers, bool[] wanted)"
+    " -> Tensor[]"
+)
+_forward_operation = torch.ops.ternvae.forward
+_backward_operation = torch.ops.ternvae.backward
+
+
+@torch.library.impl(_library, "forward", "CPU")
+def _(
+    name: str,
+    c: Tensor,
+    limit: list[float],
+    dtype: torch.dtype,
+    rows: list[Tensor],
+    n_numbers: int,
+) -> tuple[Tensor, Tensor]:
+    rows = [_dense(r) for r in rows]
+    return forward(_rule_of(name), c, _limit_of(limit), dtype, rows, n_numbers)
+
+
+@torch.library.register_fake("ternvae::forward", lib=_library)
+def _(
+    name: str,
+    c: Tensor,
+    limit: list[float],
+    dtype: torch.dtype,
+    rows: list[Tensor],
+    n_numbers: int,
+) -> tuple[Tensor, Tensor]:
     n_vectors = len(rows) - n_numbers
-    program = _backward_program(rule, n_vectors, n_numbers, limit is not None, wanted)
-    n, width = rows[0].shape
-    found: list[Tensor | None] = [
-        torch.empty((n, r.shape[1]), dtype=r.dtype) if want else None
-        for r, want in zip(rows, wanted[1:], strict=True)
-    ]
-    found.append(torch.empty((n, 1), dtype=torch.float64) if wanted[0] else None)
-    _tiles.run(
-        program.handle,
-        n,
-        width,
-        torch.get_num_threads(),
-        _parameters(float(c), limit),
-        (*_numbers(kept), _matrix(grad), *[_matrix(r) for r in rows]),
-        tuple([_matrix(out) for out in found if out is not None]),
+    program = _forward_program(_rule_of(name), n_vectors, n_numbers, bool(limit))
+    return _new_results(program, dtype, rows)
+
+
+@torch.library.impl(_library, "backward", "CPU")
+def _(
+    name: str,
+    c: Tensor,
+    limit: list[float],
+    kept: Tensor,
+    grad: Tensor,
+    rows: list[Tensor],
+    n_numbers: int,
+    wanted: list[bool],
+) -> list[Tensor]:
+    rows = [_dense(r) for r in rows]
+    found = backward(
+        _rule_of(name),
+        c,
+        _limit_of(limit),
+        kept.contiguous(),
+        _dense(grad),
+        rows,
+        n_numbers,
+        wanted,
     )
-    return found
+    return [g for g in found if g is not None]
 
 
-__all__ = ["available", "backward", "fits", "forward"]
+@torch.library.register_fake("ternvae::backward", lib=_library)
+def _(
+    name: str,
+    c: Tensor,
+    limit: list[float],
+    kept: Tensor,
+    grad: Tensor,
+    rows: list[Tensor],
+    n_numbers: int,
+    wanted: list[bool],
+) -> list[Tensor]:
+    return _new_gradients(rows, wanted)
+
+
+def _dense(rows: Tensor) -> Tensor:
+    """Rows whose coordinates are next to each other."""
+    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
+
+
+__all__ = ["available", "backward", "fits", "forward", "name_of"]

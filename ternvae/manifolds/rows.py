@@ -51,7 +51,7 @@ class _RowFunction(torch.autograd.Function):
         *inputs: Tensor,
     ) -> Tensor:
         rows = _rows(inputs)
-        dtype = _common_dtype(rows)
+        dtype = _common_dtype(rows, n_numbers)
         kept: Kept
         ctx.as_program = programs.fits(rows)
         if ctx.as_program:
@@ -80,7 +80,7 @@ class _RowFunction(torch.autograd.Function):
                 ctx.rule, c, ctx.limit, kept[0], grad, rows, ctx.n_numbers, wanted
             )
         else:
-            m = Metric(c, ctx.limit, wanted[0], _common_dtype(rows))
+            m = Metric(c, ctx.limit, wanted[0], _common_dtype(rows, ctx.n_numbers))
             if watched:
                 # Second derivatives need the kept numbers as functions of the inputs.
                 kept = ctx.rule.forward(m, *rows)[1]
@@ -94,9 +94,10 @@ class _RowFunction(torch.autograd.Function):
         return None, None, None, grad_c, *shaped
 
 
-def _common_dtype(rows: Sequence[Tensor]) -> torch.dtype:
+def _common_dtype(rows: Sequence[Tensor], n_numbers: int) -> torch.dtype:
+    """The widest dtype of the vectors; numbers per point do not widen them."""
     dtype = rows[0].dtype
-    for r in rows[1:]:
+    for r in rows[1 : len(rows) - n_numbers]:
         dtype = torch.promote_types(dtype, r.dtype)
     return dtype
 
@@ -134,7 +135,7 @@ def apply(
 
     Returns:
         The value with ``dim`` kept (size 1 where the value is one number per point), in the widest
-        dtype of the inputs.
+        dtype of the vectors.
 
     Raises:
         TypeError: an input is neither float32 nor float64.
@@ -150,7 +151,7 @@ def apply(
         inputs = _broadcast(inputs, per_point)
     if _transformed():
         rows = _rows(inputs)
-        out = rule.forward(Metric(c, limit, False, _common_dtype(rows)), *rows)[0]
+        out = rule.forward(Metric(c, limit, False, _common_dtype(rows, per_point)), *rows)[0]
         out = out.view(*inputs[0].shape[:-1], out.shape[-1])
     else:
         out = _RowFunction.apply(rule, limit, per_point, c, *inputs)  # type: ignore[no-untyped-call]

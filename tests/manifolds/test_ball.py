@@ -181,7 +181,8 @@ POINTS: dict[str, Callable[[PoincareBall, Tensor, Tensor, Tensor], Tensor]] = {
     "weighted_midpoint": lambda b, x, y, u: b.weighted_midpoint(
         torch.stack([x, y]), reducedim=[0], lincomb=True
     ),
-    "inv_sproj": lambda b, x, y, u: b.inv_sproj(b.sproj(0.9 * y)),
+    "sproj": lambda b, x, y, u: b.sproj(b.inv_sproj(x)),
+    "sproj of anything": lambda b, x, y, u: b.sproj(torch.cat((20 * u, u[..., :1].abs()), dim=-1)),
     "random": lambda b, x, y, u: b.random(100, 4, std=20.0, dtype=x.dtype),
     "wrapped_normal": lambda b, x, y, u: b.wrapped_normal(*x.shape, mean=x, std=5.0),
     "origin": lambda b, x, y, u: b.origin(3, 4),

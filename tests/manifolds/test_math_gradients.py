@@ -18,11 +18,22 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "egrad2rgrad": lambda x, y, v, c: math.egrad2rgrad(x, v, c=c),
     "mobius_add": lambda x, y, v, c: math.mobius_add(x, y, c=c),
     "mobius_sub": lambda x, y, v, c: math.mobius_sub(x, y, c=c),
+    "mobius_matvec": lambda x, y, v, c: math.mobius_matvec(
+        torch.atleast_2d(v).mT @ torch.atleast_2d(v), x, c=c
+    ),
+    "mobius_pointwise_mul": lambda x, y, v, c: math.mobius_pointwise_mul(v, x, c=c),
     "mobius_scalar_mul": lambda x, y, v, c: math.mobius_scalar_mul(v[..., :1] + 0.5, x, c=c),
     "gyration": lambda x, y, v, c: math.gyration(x, y, v, c=c),
     "dist": lambda x, y, v, c: math.dist(x, y, c=c),
     "dist0": lambda x, y, v, c: math.dist0(x, c=c),
     "pairwise_dist": lambda x, y, v, c: math.pairwise_dist(x, y, c=c),
+    "dist2plane": lambda x, y, v, c: math.dist2plane(x, y, v, c=c, signed=True),
+    "midpoint": lambda x, y, v, c: math.midpoint(x, y, c=c),
+    "weighted_midpoint": lambda x, y, v, c: math.weighted_midpoint(
+        torch.stack([x, y]), 1.0 + v[..., 0].square(), c=c, reducedim=[0]
+    ),
+    "sproj": lambda x, y, v, c: math.sproj(math.inv_sproj(x, c=c), c=c),
+    "inv_sproj": lambda x, y, v, c: math.inv_sproj(x, c=c),
     "expmap0": lambda x, y, v, c: math.expmap0(v, c=c),
     "logmap0": lambda x, y, v, c: math.logmap0(x, c=c),
     "expmap": lambda x, y, v, c: math.expmap(x, v, c=c),
@@ -33,7 +44,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "parallel_transport0back": lambda x, y, v, c: math.parallel_transport0back(y, v, c=c),
     "project": lambda x, y, v, c: math.project(3.0 * x, c=c, max_radius=0.9),
 }
-DISTANCES = ("dist", "dist0", "pairwise_dist", "norm")  # not differentiable at zero distance
+# Not differentiable at zero distance, or for the normal 0.
+DISTANCES = ("dist", "dist0", "dist2plane", "pairwise_dist", "norm")
 
 
 def test_every_public_function_is_covered() -> None:

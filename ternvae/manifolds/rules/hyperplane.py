@@ -25,7 +25,7 @@ class SignedDistance:
         aa = aa.clamp_min(num.SMALLEST_SQUARED_DISTANCE)
         slope = 2.0 * (gap_x * aa.sqrt()).reciprocal()
         s = slope * (da - q * pa / gap_p)
-        value = num.arsinh(s.square()).copysign(s) * (1.0 / m.root_c)
+        value = num.arsinh(s.abs(), s.square()).copysign(s) * (1.0 / m.root_c)
         return value.to(m.dtype), (gap_x, gap_p, q, aa, pa, da, slope, s)
 
     @staticmethod
@@ -51,7 +51,7 @@ class SignedDistance:
             return grad_x, grad_p, grad_a, None
         through = g_q * q + g_gap_x * (gap_x - 1.0) + g_gap_p * (gap_p - 1.0)
         through = through + g_aa * aa + g_da * da + g_pa * pa
-        value = num.arsinh(s.square()).copysign(s) * (1.0 / m.root_c)
+        value = num.arsinh(s.abs(), s.square()).copysign(s) * (1.0 / m.root_c)
         grad_c = through * (0.5 / m.c**2) - wide * value * (0.5 / m.c)
         return grad_x, grad_p, grad_a, grad_c
 

@@ -52,9 +52,7 @@ class _Centroid(NamedTuple):
         return _Centroid(gaps, q, a, total_w, sign, per_root, up.abs() + root)
 
 
-@functools.cache
-def weighted_midpoint(n_points: int) -> type[Rule]:
-    """The rule for ``n_points`` points, followed by as many weights, or by none if all are 1."""
+def _make(n_points: int) -> type[Rule]:
 
     class WeightedMidpoint:
         @staticmethod
@@ -93,7 +91,16 @@ def weighted_midpoint(n_points: int) -> type[Rule]:
     def _weights(rows: tuple[Tensor, ...]) -> tuple[Tensor | float, ...]:
         return tuple(w.double() for w in rows) if rows else (1.0,) * n_points
 
+    WeightedMidpoint.__qualname__ = f"weighted_midpoint:{n_points}"  # rules are looked up by name
     return WeightedMidpoint
+
+
+_RULES = {n: _make(n) for n in range(2, MOST_POINTS + 1)}
+
+
+def weighted_midpoint(n_points: int) -> type[Rule]:
+    """The rule for ``n_points`` points, followed by as many weights, or by none if all are 1."""
+    return _RULES[n_points]
 
 
 __all__ = ["MOST_POINTS", "weighted_midpoint"]

@@ -166,7 +166,7 @@ class Dist:
         d = Blend(y, -1.0, x)
         kept = gap_x, gap_y, q = m.measure(m.gap(x), m.gap(y), m.dot(d, d))
         z2 = q / (gap_x * gap_y)
-        return (num.arsinh(z2) * (2.0 / m.root_c)).to(m.dtype), tuple(kept)
+        return (num.arsinh(z2.sqrt(), z2) * (2.0 / m.root_c)).to(m.dtype), tuple(kept)
 
     @staticmethod
     def backward(m: Metric, kept: Kept, grad: Tensor, x: Tensor, y: Tensor) -> Gradients:
@@ -184,7 +184,8 @@ class Dist:
         if not m.wants_c:
             return grad_x, grad_y, None
         grad_c = _grad_c(m, (g_q, q), (g_gap_x, gap_x - 1.0), (g_gap_y, gap_y - 1.0))
-        value = num.arsinh(q / both) * (2.0 / m.root_c)
+        z2 = q / both
+        value = num.arsinh(z2.sqrt(), z2) * (2.0 / m.root_c)
         return grad_x, grad_y, grad_c - wide * value * (0.5 / m.c)
 
 
@@ -198,7 +199,8 @@ class LogMap:
         gap_x, gap_y, q = m.measure(m.gap(x), m.gap(y), m.dot(d, d))
         q = q.clamp_min(num.SMALLEST_SQUARE)
         both = gap_x * gap_y
-        k = num.arsinh(q / both) * (q * (both + q)).rsqrt()
+        z2 = q / both
+        k = num.arsinh(z2.sqrt(), z2) * (q * (both + q)).rsqrt()
         gap_k = gap_x * k
         return m.combine((gap_x * gap_k, d), (-q * gap_k, x)), (gap_x, gap_y, q, k)
 

@@ -33,7 +33,7 @@ class ConformalFactor:
         return m.combine((pull, x)), _grad_c_of_gap(m, gap, -pull)
 
 
-def _scaled_by_gap(power: int, factor: float, doc: str) -> type[Rule]:
+def _scaled_by_gap(name: str, power: int, factor: float, doc: str) -> type[Rule]:
     """The rule ``factor gap^power v`` for a point x and a vector v."""
 
     class ScaledByGap:
@@ -50,13 +50,20 @@ def _scaled_by_gap(power: int, factor: float, doc: str) -> type[Rule]:
             pull = gv if power == 1 else gv * gap ** (power - 1)
             return m.combine((pull, x)), m.combine((scale, grad)), _grad_c_of_gap(m, gap, -pull)
 
+    ScaledByGap.__name__ = ScaledByGap.__qualname__ = name  # rules are looked up by name
     ScaledByGap.__doc__ = doc
     return ScaledByGap
 
 
-TransportFromOrigin = _scaled_by_gap(1, 1.0, "``gap v``: from the origin to x.")
-TransportToOrigin = _scaled_by_gap(-1, 1.0, "``v / gap``: from x to the origin.")
-RiemannianGradient = _scaled_by_gap(2, 0.25, "``gap^2 v / 4``: the inverse of the metric at x.")
+TransportFromOrigin = _scaled_by_gap(
+    "TransportFromOrigin", 1, 1.0, "``gap v``: from the origin to x."
+)
+TransportToOrigin = _scaled_by_gap(
+    "TransportToOrigin", -1, 1.0, "``v / gap``: from x to the origin."
+)
+RiemannianGradient = _scaled_by_gap(
+    "RiemannianGradient", 2, 0.25, "``gap^2 v / 4``: the inverse of the metric at x."
+)
 
 
 class Inner:
