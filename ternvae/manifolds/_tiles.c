@@ -303,7 +303,7 @@ static PyObject *prepare(PyObject *self, PyObject *args) {
 }
 
 #define MOST_MATRICES 32
-#define MOST_PARAMETERS 8
+#define MOST_PARAMETERS 16
 
 /* ((address, bytes from row to row, is double), ...) */
 static int read_matrices(PyObject *tuple, int expected, Matrix *to) {

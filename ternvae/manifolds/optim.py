@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import Optimizer
 
+from ternvae.manifolds import programs
 from ternvae.manifolds._geoopt import geoopt
+from ternvae.manifolds.ball import PoincareBall
+from ternvae.manifolds.rules import adam
+from ternvae.manifolds.vectors import Metric
 
 _HOST_DEVICES = ("cpu", "mps")
 
@@ -118,9 +122,11 @@ class RiemannianAdam(Optimizer):
         for group in self.param_groups:
             self._update_euclidean(group)
         for group in self.param_groups:
-            for p in group["params"]:
-                if isinstance(p, geoopt.ManifoldTensor):
-                    self._update_manifold(p, group)
+            for points in _together(group["params"], self.state):
+                if isinstance(points[0].manifold, PoincareBall):
+                    self._update_points(points, group)
+                else:
+                    self._update_manifold(points[0], group)
         return loss
 
     def _update_euclidean(self, group: dict[str, Any]) -> None:
@@ -153,7 +159,7 @@ class RiemannianAdam(Optimizer):
             [s["step"] for s in states],
             foreach=group["foreach"],
             capturable=group["capturable"],
-            fused=group["fused"],
+            fused=_fused(group, params),
             has_complex=any(torch.is_complex(p) for p in params),
             amsgrad=group["amsgrad"],
             beta1=beta1,
@@ -163,6 +169,44 @@ class RiemannianAdam(Optimizer):
             eps=group["eps"],
             maximize=group["maximize"],
         )
+
+    def _update_points(self, points: list[Any], group: dict[str, Any]) -> None:
+        """Points of one ball, of one width, dtype and number of steps: one formula for all."""
+        ball = points[0].manifold
+        if ball.learnable:
+            for p in points:
+                p.copy_(ball.projx(p))
+        points = [p for p in points if p.grad is not None]
+        if not points:
+            return
+        for p in points:
+            _refuse_sparse(p)
+            state = self.state[p]
+            if not state:
+                state["step"] = _new_step(p.device if group["capturable"] else None)
+                state["exp_avg"] = torch.zeros_like(p.data)
+                state["exp_avg_sq"] = torch.zeros_like(p.data[..., :1])
+            if group["amsgrad"] and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = torch.zeros_like(p.data[..., :1])
+            state["step"] += 1
+        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        states = [self.state[p] for p in points]
+        rows = [_joined([p.grad for p in points]), _joined([p.data for p in points])]
+        rows += [_joined([s[name] for s in states]) for name in names]
+        formula = adam.step(group["weight_decay"] != 0.0, group["amsgrad"])
+        hyperparameters = _hyperparameters(group, points, states)
+        limit = ball._limit(points[0].dtype)
+        compiling = torch.compiler.is_compiling()
+        if programs.fits(rows) and not compiling and not isinstance(group["lr"], Tensor):
+            programs.update(formula, ball.c.item(), limit, hyperparameters, rows[:3], rows[3:])
+            torch.autograd.graph.increment_version(points)
+            new = rows[1:]
+        else:
+            m = Metric(ball._c, limit, False, points[0].dtype)
+            new = list(formula(m, hyperparameters, *rows))
+        _write_back(new[0], [p.data for p in points])
+        for values, name in zip(new[1:], names, strict=True):
+            _write_back(values, [s[name] for s in states])
 
     def _update_manifold(self, p: Any, group: dict[str, Any]) -> None:
         manifold = p.manifold
@@ -199,6 +243,71 @@ class RiemannianAdam(Optimizer):
         point, transported = manifold.retr_transp(p, -lr * direction, exp_avg)
         p.copy_(point)
         exp_avg.copy_(transported)
+
+
+def _fused(group: dict[str, Any], params: list[Tensor]) -> bool | None:
+    """Torch's fastest implementation, where nothing else was asked for."""
+    if group["foreach"] is not None or group["fused"] is not None or group["capturable"]:
+        return group["fused"]  # type: ignore[no-any-return]
+    plain = not isinstance(group["lr"], Tensor)
+    return plain and all(p.is_floating_point() and p.device.type == "cpu" for p in params) or None
+
+
+def _together(params: list[Any], state: dict[Any, Any]) -> list[list[Any]]:
+    """Manifold tensors, those that one formula can update at once in one list."""
+    groups: dict[Any, list[Any]] = {}
+    for p in params:
+        if not isinstance(p, geoopt.ManifoldTensor):
+            continue
+        key: Any = id(p)
+        if isinstance(p.manifold, PoincareBall) and p.ndim > 0:
+            step = state[p].get("step") if p in state else None
+            # A step on an accelerator is not read back; it differs from row to row then.
+            count = step.item() if step is not None and step.is_cpu else step is None
+            key = (id(p.manifold), p.shape[-1], p.dtype, p.device, count, p.grad is None)
+        groups.setdefault(key, []).append(p)
+    return list(groups.values())
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """All rows of ``tensors``, (n, width), contiguous; the memory of a single contiguous one."""
+    rows = [t.detach().reshape(-1, t.shape[-1]) for t in tensors]
+    return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)
+
+
+def _write_back(rows: Tensor, tensors: list[Tensor]) -> None:
+    start = 0
+    for t in tensors:
+        count = t.numel() // max(1, t.shape[-1])
+        part = rows[start : start + count]
+        if part.data_ptr() != t.data_ptr():
+            t.copy_(part.view(t.shape))
+        start += count
+
+
+def _hyperparameters(
+    group: dict[str, Any], points: list[Any], states: list[dict[str, Any]]
+) -> adam.Hyperparameters:
+    beta1, beta2 = group["betas"]
+    corrections = _bias_corrections(states[0]["step"], beta1, beta2)
+    if isinstance(corrections[0], Tensor) and len(points) > 1:
+        each = [_bias_corrections(s["step"], beta1, beta2) for s in states]
+        counts = [p.numel() // max(1, p.shape[-1]) for p in points]
+        corrections = tuple(  # type: ignore[assignment]
+            torch.cat([c[k].expand(n, 1) for c, n in zip(each, counts, strict=True)])  # type: ignore[union-attr]
+            for k in range(2)
+        )
+    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+    return adam.Hyperparameters(
+        lr=lr,
+        sign=-1.0 if group["maximize"] else 1.0,
+        beta1=beta1,
+        beta2=beta2,
+        eps=group["eps"],
+        correction1=corrections[0],
+        correction2=corrections[1],
+        shrink=1.0 - lr * group["weight_decay"],
+    )
 
 
 def _new_step(device: torch.device | None) -> Tensor:

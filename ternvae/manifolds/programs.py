@@ -427,6 +427,15 @@ def _backward_program(
     return _assemble(recording, n_kept + 1 + len(rows), results)
 
 
+@functools.cache
+def _step_program(formula: Any, n_vectors: int, n_numbers: int, n_parameters: int) -> _Program:
+    recording = _Recording()
+    m = _RecordingMetric(recording, True, False)
+    parameters = [recording.number("parameter") for _ in range(n_parameters)]
+    rows = _load_rows(recording, 0, n_vectors, n_numbers)
+    return _assemble(recording, len(rows), list(formula(m, parameters, *rows)))
+
+
 def _load_rows(recording: _Recording, start: int, n_vectors: int, n_numbers: int) -> list[Any]:
     vectors = [recording.vector("load_vector", start + k) for k in range(n_vectors)]
     start += n_vectors
@@ -539,6 +548,36 @@ def backward(
     return [next(left) if want else None for want in (*wanted[1:], wanted[0])]
 
 
+def update(
+    formula: Any,
+    c: float,
+    limit: Limit,
+    parameters: Sequence[float],
+    vectors: Sequence[Tensor],
+    numbers: Sequence[Tensor],
+) -> None:
+    """Replace rows in place by what ``formula(m, parameters, *vectors, *numbers)`` gives.
+
+    Args:
+        formula: gives new rows for the last of ``vectors`` and for ``numbers``, in their order.
+        c: curvature.
+        limit: where points must stay.
+        parameters: numbers that differ from call to call.
+        vectors: (n, width), contiguous.  The first is read only.
+        numbers: (n, 1), contiguous.
+    """
+    program = _step_program(formula, len(vectors), len(numbers), len(parameters))
+    matrices = [_matrix(t) for t in (*vectors, *numbers)]
+    _tiles.run(
+        program.handle,
+        *vectors[0].shape,
+        torch.get_num_threads(),
+        (*_parameters(c, limit), *parameters),
+        tuple(matrices),
+        tuple(matrices[1:]),
+    )
+
+
 # The same as operations that a tracer does not look into. Rules go by name, since a compiled graph
 # may outlive the process.
 
@@ -646,4 +685,4 @@ def _dense(rows: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
-__all__ = ["available", "backward", "fits", "forward", "name_of"]
+__all__ = ["available", "backward", "fits", "forward", "name_of", "update"]

@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "dist2plane": lambda x, y, v, c: math.dist2plane(x, y, v, c=c, signed=True),
     "midpoint": lambda x, y, v, c: math.midpoint(x, y, c=c),
     "weighted_midpoint": lambda x, y, v, c: math.weighted_midpoint(
-        torch.stack([x, y]), 1.0 + v[..., 0].square(), c=c, reducedim=[0]
+        torch.stack(torch.broadcast_tensors(x, y)), 1.0 + v[..., 0].square(), c=c, reducedim=[0]
     ),
     "sproj": lambda x, y, v, c: math.sproj(math.inv_sproj(x, c=c), c=c),
     "inv_sproj": lambda x, y, v, c: math.inv_sproj(x, c=c),
