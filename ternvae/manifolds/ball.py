@@ -118,6 +118,11 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         num.check_dtype(x.dtype)
         super().assert_check_point(x)
 
+    def assert_check_vector(self, u: Tensor) -> None:
+        """The same for tangent vectors."""
+        num.check_dtype(u.dtype)
+        super().assert_check_vector(u)
+
     def _check_point_on_manifold(
         self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5, dim: int = -1
     ) -> tuple[bool, str | None]:
@@ -140,8 +145,21 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def _check_vector_on_tangent(
         self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5, dim: int = -1
     ) -> tuple[bool, str | None]:
-        """Every finite vector is a tangent vector."""
+        """Every finite vector is a tangent vector, if its shape and dtype fit the point."""
         num.check_dtype(u.dtype)
+        if u.dtype != x.dtype:
+            return False, f"u is {u.dtype}, but x is {x.dtype}; convert one of them"
+        if u.shape[dim] != x.shape[dim]:
+            return False, (
+                f"u has {u.shape[dim]} coordinates and x has {x.shape[dim]} "
+                f"(shapes {tuple(u.shape)} and {tuple(x.shape)})"
+            )
+        try:
+            torch.broadcast_shapes(x.shape, u.shape)  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            return False, (
+                f"the shapes of u {tuple(u.shape)} and x {tuple(x.shape)} do not broadcast"
+            )
         finite = u.detach().isfinite().all(dim=dim).flatten()
         if bool(finite.all()):
             return True, None

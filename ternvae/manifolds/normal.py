@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds.ball import PoincareBall
@@ -173,12 +173,28 @@ def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: in
         (...), the broadcast batch shape.
 
     Raises:
-        ValueError: ``n_samples < 1``.
+        ValueError: ``n_samples < 1``, or the two balls differ in curvature.
     """
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    if posterior.ball is not prior.ball and bool(posterior.ball.c != prior.ball.c):
+        raise ValueError(
+            f"the two laws must live on one ball, got curvatures {posterior.ball.c.item()!r} and "
+            f"{prior.ball.c.item()!r}"
+        )
     z, log_q = posterior.rsample_with_log_prob((n_samples,))
     return (log_q - prior.log_prob(z)).mean(dim=0)
+
+
+@register_kl(WrappedNormal, WrappedNormal)
+def _kl_wrapped_normals(posterior: WrappedNormal, prior: WrappedNormal) -> Tensor:
+    """``torch.distributions.kl_divergence``: the estimate from one draw.
+
+    No closed form is known. The estimate is random, so single values can be negative; it and its
+    gradient are unbiased, and it is 0 to rounding for equal laws. :func:`kl_monte_carlo` averages
+    over more draws.
+    """
+    return kl_monte_carlo(posterior, prior)
 
 
 __all__ = ["WrappedNormal", "kl_monte_carlo"]

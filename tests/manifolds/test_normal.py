@@ -244,6 +244,23 @@ def test_kl_monte_carlo() -> None:
         kl_monte_carlo(q, prior, 0)
 
 
+def test_registered_divergence_is_the_estimate_from_one_draw() -> None:
+    ball = PoincareBall(1.0)
+    prior = WrappedNormal(torch.zeros(2, dtype=F64), 1.0, ball)
+    q = WrappedNormal(vec(0.3, -0.2).requires_grad_(), vec(0.4, 0.6), ball)
+    torch.manual_seed(1)
+    registered = torch.distributions.kl_divergence(q, prior)
+    torch.manual_seed(1)
+    assert torch.equal(registered, kl_monte_carlo(q, prior))
+    (grad,) = torch.autograd.grad(registered, q.loc)
+    assert bool(grad.isfinite().all())
+    zero = torch.distributions.kl_divergence(prior, prior)
+    assert abs(zero.item()) < 1e-12
+    other = WrappedNormal(torch.zeros(2, dtype=F64), 1.0, PoincareBall(2.0))
+    with pytest.raises(ValueError, match=r"1\.0 and 2\.0"):
+        torch.distributions.kl_divergence(q, other)
+
+
 def test_bad_arguments() -> None:
     ball = PoincareBall(1.0)
     with pytest.raises(ValueError, match="loc"):

@@ -68,7 +68,11 @@ def test_euclidean_tensors_get_exactly_torchs_adamw(options: dict[str, Any]) -> 
         groups = [{"params": net[0].parameters()}, {"params": net[2].parameters(), "lr": 0.03}]
         if options.get("foreach") is None and isinstance(options["lr"], Tensor):
             groups[1]["lr"] = torch.tensor(0.03)
-        opt = optimizer(groups, **options)
+        ours = optimizer is RiemannianAdam
+        automatic = options.get("foreach") is None and not isinstance(options["lr"], Tensor)
+        # What is left to choose is fused, which torch's own optimizer must be asked for.
+        choice = {} if ours or not automatic else {"fused": True}
+        opt = optimizer(groups, **{**options, **choice})
         for _ in range(10):
             opt.zero_grad()
             net(data).square().mean().backward()
