@@ -78,11 +78,13 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         anew each time, so that it cannot go stale; on an accelerator it is never read back.
         """
         # Straight to where modules keep tensors: this is on the path of every operation.
-        c = self._buffers["c_reference"]
-        assert c is not None
+        c: Any = self._buffers["c_reference"]
         if self._parameters["log_c_ratio"] is not None:
             return self.c
-        return c.item() if c.is_cpu and not torch.compiler.is_compiling() else c
+        if not c.is_cpu or torch.compiler.is_compiling():
+            return c  # type: ignore[no-any-return]
+        value: float = c.item()
+        return value
 
     def _limit(self, dtype: torch.dtype, project: bool = True) -> num.Limit | None:
         return num.limit_of(dtype, self.max_radius) if project else None

@@ -414,7 +414,9 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
 
 
 def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
-    """Points of the ball on the hyperboloid ``t^2 - |h|^2 = 1/c``: ``(lambda h, (lambda-1)/sqrt(c))``.
+    """Points of the ball on the hyperboloid ``t^2 - |h|^2 = 1/c``.
+
+    ``h = lambda_x x`` and ``t = (lambda_x - 1)/sqrt(c)``, the inverse stereographic projection.
 
     Shapes: ``x`` (..., d) -> (..., d + 1), the coordinate t last along ``dim``.
     """

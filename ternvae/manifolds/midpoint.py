@@ -87,13 +87,12 @@ def _broadcast(xs: Tensor, w: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def _of_few(
     xs: Tensor, w: Tensor | None, c: Curvature, averaged: tuple[int, ...], dim: int
 ) -> Tensor:
-    """The mean, averaged dimensions kept, by the rule of :mod:`ternvae.manifolds.rules.midpoint`."""
+    """The mean, averaged dimensions kept, by a rule."""
 
     def separate(t: Tensor) -> tuple[Tensor, ...]:
         front = t.movedim(averaged, tuple(range(len(averaged))))
         return front.flatten(0, len(averaged) - 1).unbind()
 
-    kept = [size for k, size in enumerate(xs.shape) if k not in averaged]
     at = sum(k not in averaged for k in range(dim))
     points = separate(xs)
     numbers = () if w is None else separate(w)
@@ -105,7 +104,6 @@ def _of_few(
         dim=at,
         per_point=len(numbers),
     )
-    assert list(out.shape) == kept
     return out.reshape([1 if k in averaged else size for k, size in enumerate(xs.shape)])
 
 

@@ -186,7 +186,7 @@ def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: in
     return (log_q - prior.log_prob(z)).mean(dim=0)
 
 
-@register_kl(WrappedNormal, WrappedNormal)
+@register_kl(WrappedNormal, WrappedNormal)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl_wrapped_normals(posterior: WrappedNormal, prior: WrappedNormal) -> Tensor:
     """``torch.distributions.kl_divergence``: the estimate from one draw.
 

@@ -5,14 +5,12 @@ Everything that is a convention or a small constant rather than geometry is here
 * **Curvature.** ``c > 0`` everywhere; the ball ``c |x|^2 < 1`` has sectional curvature ``-c`` and
   conformal factor ``2 / (1 - c |x|^2)``, so the factor at the origin is 2.
 * **Dtypes.** float32 and float64 are accepted. float32 is a storage format: inputs are widened to
-  float64, the formula is evaluated there, and the result is rounded once. Other dtypes raise
-  ``TypeError``: near the rim a float16 or bfloat16 coordinate cannot even say on which side of the
-  boundary it lies.
-* **Epsilons.** :data:`SMALLEST_DIVISOR` and the two rim margins below are the only ones.
-* **Range.** Norms are plain sums of squares in float64, so vectors whose norm is above 1e150 or
-  below 1e-150 are outside the range in which the formulas are accurate.
-
-The ratios (``tanh(z)/z`` and so on) take ``z >= 0`` and are exact, with derivative 0, at ``z = 0``.
+  float64, the formula is evaluated there, and the result is rounded once; gradients alike. Other
+  dtypes raise ``TypeError``: near the rim a float16 or bfloat16 coordinate cannot even say on which
+  side of the boundary it lies.
+* **Epsilons.** The constants below are the only ones.
+* **Range.** Norms are plain sums of squares in float64, so lengths above 1e150 or below 1e-145 are
+  outside the range in which the formulas are accurate.
 """
 
 import functools
@@ -33,11 +31,10 @@ the limit at 0 is exact in float64."""
 
 SMALLEST_SQUARED_DISTANCE: Final = 1e-50
 """Least ``c |v|^2`` in the gradients of distances, which have a unit direction at any distance but
-0. Between points closer than ``1e-25 / sqrt(c)`` the gradient tends to its subgradient 0 instead;
-the reciprocals of what is above can be represented in float32."""
+0. Between points closer than ``1e-25 / sqrt(c)`` the gradient tends to the subgradient 0."""
 
 SMALLEST_SQUARED_LENGTH: Final = 1e-290
-"""Least ``|v|^2`` that a unit vector is made with; shorter vectors give shorter ones."""
+"""Least square whose root is taken: the derivative of the root is finite above."""
 
 PROJECTION_ULPS: Final = {torch.float32: 4, torch.float64: 16}
 """Points within this many machine epsilons of the limit count as beyond it, and a projected point
@@ -140,6 +137,11 @@ def limit_of(dtype: torch.dtype, max_radius: float | None) -> Limit:
     limit = 1.0 if max_radius is None else max_radius
     margin = torch.finfo(dtype).eps * PROJECTION_ULPS[dtype]
     return Limit(threshold=limit * (1.0 - margin), target=limit * (1.0 - 2.0 * margin))
+
+
+def root(square: Tensor) -> Tensor:
+    """Return ``sqrt(square)``, with the derivative 0 at 0."""
+    return square.clamp_min(SMALLEST_SQUARED_LENGTH).sqrt() * (square > 0.0)
 
 
 def artanh(z: Tensor) -> Tensor:

@@ -198,7 +198,8 @@ class RiemannianAdam(Optimizer):
         limit = ball._limit(points[0].dtype)
         compiling = torch.compiler.is_compiling()
         if programs.fits(rows) and not compiling and not isinstance(group["lr"], Tensor):
-            programs.update(formula, ball.c.item(), limit, hyperparameters, rows[:3], rows[3:])
+            numbers: Any = hyperparameters  # none is a tensor here
+            programs.update(formula, ball.c.item(), limit, numbers, rows[:3], rows[3:])
             torch.autograd.graph.increment_version(points)
             new = rows[1:]
         else:
@@ -249,8 +250,9 @@ def _fused(group: dict[str, Any], params: list[Tensor]) -> bool | None:
     """Torch's fastest implementation, where nothing else was asked for."""
     if group["foreach"] is not None or group["fused"] is not None or group["capturable"]:
         return group["fused"]  # type: ignore[no-any-return]
-    plain = not isinstance(group["lr"], Tensor)
-    return plain and all(p.is_floating_point() and p.device.type == "cpu" for p in params) or None
+    if isinstance(group["lr"], Tensor):
+        return None
+    return all(p.is_floating_point() and p.is_cpu for p in params) or None
 
 
 def _together(params: list[Any], state: dict[Any, Any]) -> list[list[Any]]:

@@ -1,60 +1,30 @@
 """Formulas as programs that run over tiles of rows, on CPUs.
 
-As torch operations, a formula of the ball costs twenty to sixty passes over memory and as many calls
-of the library. Here each rule is run once on symbols instead of tensors, which records what it
-computes; the record, with registers assigned, is a program for the extension ``_tiles``, which keeps
-every intermediate result of a tile in the cache. So there is one text of each formula, and the
-result is the same up to the rounding of float64.
+As torch operations, a formula of the ball costs twenty to sixty passes over memory and as many
+calls of the library. Here each rule is run once on symbols instead of tensors, which records what
+it computes; the record becomes a program for the extension ``_tiles``, which keeps every
+intermediate result of a tile in the cache. So there is one text of each formula, and the result is
+the same up to the rounding of float64.
 
 The extension is optional (see ``setup.py``): without it, :func:`available` is False.
 """
 
-import array
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ternvae.manifolds import numerics as num
+from ternvae.manifolds.assembly import assemble
 from ternvae.manifolds.numerics import Curvature, Limit
-from ternvae.manifolds.vectors import Blend, Product
+from ternvae.manifolds.recording import Number, Recording, RecordingMetric
 
 try:
-    from ternvae.manifolds import _tiles
+    from ternvae.manifolds import _tiles  # type: ignore[attr-defined]
 except ImportError:  # installed without a C compiler
     _tiles = None
-
-OPERATIONS = (
-    "load_vector",
-    "load_number",
-    "dot",
-    "scale",
-    "axpy",
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "sqrt",
-    "exp",
-    "tanh",
-    "log1p",
-    "abs",
-    "copysign",
-    "minimum",
-    "maximum",
-    "less",
-    "select",
-    "store_vector",
-    "store_number",
-)
-"""In the order of the enumeration in ``_tiles.c``."""
-
-_CODES = {name: code for code, name in enumerate(OPERATIONS)}
-_GIVE_VECTORS = ("load_vector", "scale", "axpy")
-_TAKE_VECTORS = {"dot": (0, 1), "scale": (1,), "axpy": (1, 2), "store_vector": (0,)}
 
 
 def available() -> bool:
@@ -78,214 +48,6 @@ def fits(tensors: Sequence[Tensor]) -> bool:
     return True
 
 
-# Recording
-
-
-class _Recording:
-    """What a rule did, as a list of operations on the results of earlier ones."""
-
-    def __init__(self) -> None:
-        self.operations: list[tuple[str, tuple[int, ...]]] = []
-        self.constants: dict[float, int] = {}
-
-    def number(self, operation: str, *operands: "float | _Number") -> "_Number":
-        return _Number(self, self._add(operation, *(self.place(x) for x in operands)))
-
-    def vector(self, operation: str, *places: int) -> "_Vector":
-        return _Vector(self, self._add(operation, *places))
-
-    def _add(self, operation: str, *places: int) -> int:
-        self.operations.append((operation, places))
-        return len(self.operations) - 1
-
-    def place(self, x: "float | _Number") -> int:
-        """The place of a number, which for a constant is made on first use."""
-        if isinstance(x, _Number):
-            return x.place
-        if x not in self.constants:
-            self.constants[x] = self._add("constant")
-        return self.constants[x]
-
-    def place_of_vector(self, v: "_Vector | Blend") -> int:
-        if isinstance(v, Blend):
-            first, second = (self.place_of_vector(part) for part in (v.first, v.second))  # type: ignore[arg-type]
-            return self._add("axpy", self.place(v.t), first, second)  # type: ignore[arg-type]
-        return v.place
-
-
-class _Number:
-    """A number per row that is not known yet; computes like a tensor."""
-
-    def __init__(self, recording: _Recording, place: int) -> None:
-        self.recording = recording
-        self.place = place
-
-    def _do(self, operation: str, *others: "float | _Number") -> "_Number":
-        return self.recording.number(operation, self, *others)
-
-    def __add__(self, other: "float | _Number") -> "_Number":
-        return self._do("add", other)
-
-    def __sub__(self, other: "float | _Number") -> "_Number":
-        return self._do("subtract", other)
-
-    def __rsub__(self, other: "float | _Number") -> "_Number":
-        return self.recording.number("subtract", other, self)
-
-    def __mul__(self, other: "float | _Number") -> "_Number":
-        return self._do("multiply", other)
-
-    def __truediv__(self, other: "float | _Number") -> "_Number":
-        return self._do("divide", other)
-
-    def __rtruediv__(self, other: "float | _Number") -> "_Number":
-        return self.recording.number("divide", other, self)
-
-    def __neg__(self) -> "_Number":
-        return self * -1.0
-
-    def __pow__(self, power: int) -> "_Number":
-        result = functools.reduce(lambda a, b: a * b, [self] * abs(power))
-        return result if power > 0 else result.reciprocal()
-
-    def __lt__(self, other: "float | _Number") -> "_Number":
-        return self._do("less", other)
-
-    def __gt__(self, other: "float | _Number") -> "_Number":
-        return self.recording.number("less", other, self)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def square(self) -> "_Number":
-        return self * self
-
-    def sqrt(self) -> "_Number":
-        return self._do("sqrt")
-
-    def rsqrt(self) -> "_Number":
-        return 1.0 / self.sqrt()
-
-    def reciprocal(self) -> "_Number":
-        return 1.0 / self
-
-    def tanh(self) -> "_Number":
-        return self._do("tanh")
-
-    def abs(self) -> "_Number":
-        return self._do("abs")
-
-    def copysign(self, other: "_Number") -> "_Number":
-        return self._do("copysign", other)
-
-    def clamp_min(self, least: "float | _Number") -> "_Number":
-        return self._do("maximum", least)
-
-    def clamp_max(self, most: "float | _Number") -> "_Number":
-        return self._do("minimum", most)
-
-    def clamp(self, least: "float | _Number", most: "float | _Number") -> "_Number":
-        return self.clamp_min(least).clamp_max(most)
-
-    def double(self) -> "_Number":
-        return self
-
-    def to(self, dtype: torch.dtype) -> "_Number":
-        return self
-
-    @classmethod
-    def __torch_function__(
-        cls,
-        function: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> "_Number":
-        try:
-            return _FUNCTIONS[function](*args, **(kwargs or {}))
-        except KeyError:
-            raise NotImplementedError(f"programs have no operation for {function}") from None
-
-
-def _select(condition: _Number, a: "float | _Number", b: "float | _Number") -> _Number:
-    return condition._do("select", a, b)
-
-
-_FUNCTIONS: dict[Any, Callable[..., _Number]] = {
-    torch.exp: lambda x: x._do("exp"),
-    torch.log1p: lambda x: x._do("log1p"),
-    torch.rsub: lambda x, y: y - x,
-    torch.addcmul: lambda x, y, z, value=1.0: x + y * z if value == 1.0 else x + value * (y * z),
-    torch.where: _select,
-    torch.ones_like: lambda x: x.recording.number("multiply", 1.0, 1.0),
-}
-
-
-class _Vector:
-    """Rows of coordinates that are not known yet."""
-
-    def __init__(self, recording: _Recording, place: int) -> None:
-        self.recording = recording
-        self.place = place
-
-
-class _LimitNumbers(NamedTuple):
-    """:class:`ternvae.manifolds.numerics.Limit`, not known yet."""
-
-    threshold: _Number
-    target: _Number
-
-
-class _RecordingMetric:
-    """:class:`ternvae.manifolds.vectors.Metric` for recording."""
-
-    dtype = torch.float64  # rounding happens when results are stored
-
-    def __init__(self, recording: _Recording, has_limit: bool, wants_c: bool) -> None:
-        self._recording = recording
-        self.c, self.root_c, threshold, target = (
-            recording.number("parameter") for _ in range(len(_parameters(1.0, None)))
-        )
-        self.limit = _LimitNumbers(threshold, target) if has_limit else None
-        self.wants_c = wants_c
-        self._seen: dict[int, tuple[Any, int]] = {}
-
-    def wide(self) -> "_RecordingMetric":
-        return self
-
-    def dot(self, x: Any, y: Any, times: float = 1.0) -> Product:
-        return Product(x, y, self.c if times == 1.0 else times * self.c, 0.0)  # type: ignore[arg-type]
-
-    def gap(self, x: Any) -> Product:
-        return Product(x, x, -self.c, 1.0)  # type: ignore[arg-type]
-
-    def _place(self, v: Any) -> int:
-        # A blend that is used twice is computed once.
-        if id(v) not in self._seen:
-            self._seen[id(v)] = (v, self._recording.place_of_vector(v))
-        return self._seen[id(v)][1]
-
-    def measure(self, *products: Product) -> list[_Number]:
-        found = []
-        for product in products:
-            places = self._place(product.p), self._place(product.q)
-            out = _Number(self._recording, self._recording._add("dot", *places))
-            out = out * product.scale  # type: ignore[operator]
-            found.append(out + product.offset if product.offset != 0.0 else out)
-        return found
-
-    def combine(self, *terms: tuple[Any, Any]) -> _Vector:
-        recording = self._recording
-        (number, v), *rest = terms
-        place = recording._add("scale", recording.place(number), self._place(v))
-        for number, v in rest:
-            place = recording._add("axpy", recording.place(number), place, self._place(v))
-        return _Vector(recording, place)
-
-
-# From a recording to a program
-
-
 class _Program(NamedTuple):
     """Code for the extension, and what its results are."""
 
@@ -294,115 +56,25 @@ class _Program(NamedTuple):
 
 
 def _parameters(c: float, limit: Limit | None) -> tuple[float, ...]:
-    """What differs from call to call, in the order in which a recording numbers it."""
+    """The values of :data:`PARAMETERS`."""
     return (c, c**0.5, *(limit or (0.0, 0.0)))
 
 
-def _assemble(recording: _Recording, n_inputs: int, results: Sequence[Any]) -> _Program:
-    """Drop what no result needs, assign registers, and encode."""
-    operations = recording.operations
-    needed = _needed(operations, [r.place for r in results])
-    values = sorted(recording.constants, key=lambda value: recording.constants[value])
-    pinned = [recording.constants[value] for value in values]
-    pinned += [k for k, (name, _) in enumerate(operations) if name == "parameter"]
-    register = {place: k for k, place in enumerate(pinned)}
-    steps = _schedule(operations, needed, set(pinned), results)
-    code, counts = _assign(operations, steps, register, len(pinned))
+def _prepare(recording: Recording, n_inputs: int, results: Sequence[Any]) -> _Program:
+    made = assemble(recording, results)
     handle = _tiles.prepare(
-        array.array("i", code).tobytes(),
-        array.array("d", values).tobytes(),
-        counts["number"],
-        counts["vector"],
-        n_inputs,
-        len(results),
+        made.code, made.constants, made.n_numbers, made.n_vectors, n_inputs, len(results)
     )
-    return _Program(handle, tuple(isinstance(r, _Vector) for r in results))
-
-
-def _reads(operation: str, operands: tuple[int, ...]) -> tuple[int, ...]:
-    """The operands that are places; those of a load number an input."""
-    return () if operation.startswith("load") else operands
-
-
-def _needed(operations: Sequence[tuple[str, tuple[int, ...]]], places: list[int]) -> set[int]:
-    needed: set[int] = set()
-    while places:
-        place = places.pop()
-        if place not in needed:
-            needed.add(place)
-            places.extend(_reads(*operations[place]))
-    return needed
-
-
-def _schedule(
-    operations: Sequence[tuple[str, tuple[int, ...]]],
-    needed: set[int],
-    pinned: set[int],
-    results: Sequence[Any],
-) -> list[tuple[str, int, tuple[int, ...]]]:
-    """``(operation, place or output, operands)`` in order: load late, store early."""
-    steps: list[tuple[str, int, tuple[int, ...]]] = []
-    loaded: set[int] = set()
-
-    def emit(place: int) -> None:
-        name, operands = operations[place]
-        steps.append((name, place, operands))
-        for k, result in enumerate(results):
-            if result.place == place:
-                store = "store_vector" if isinstance(result, _Vector) else "store_number"
-                steps.append((store, k, (place,)))
-
-    for place, (name, operands) in enumerate(operations):
-        if place not in needed or place in pinned or name.startswith("load"):
-            continue
-        for k in operands:
-            if operations[k][0].startswith("load") and k not in loaded:
-                loaded.add(k)
-                emit(k)
-        emit(place)
-    return steps
-
-
-def _assign(
-    operations: Sequence[tuple[str, tuple[int, ...]]],
-    steps: Sequence[tuple[str, int, tuple[int, ...]]],
-    register: dict[int, int],
-    n_pinned: int,
-) -> tuple[list[int], dict[str, int]]:
-    """Encode ``steps`` with as few registers as they need at a time."""
-    last = {k: i for i, (name, _, operands) in enumerate(steps) for k in _reads(name, operands)}
-    counts = {"number": n_pinned, "vector": 0}
-    free: dict[str, list[int]] = {"number": [], "vector": []}
-    pinned = set(register)
-    code: list[int] = []
-    for i, (name, out, operands) in enumerate(steps):
-        reads = _reads(name, operands)
-        used = [register[k] for k in reads] if reads else list(operands)
-        for k in set(reads) - pinned:
-            if last[k] == i:
-                kind = "vector" if operations[k][0] in _GIVE_VECTORS else "number"
-                free[kind].append(register[k])
-        if name.startswith("store"):
-            target = out
-        else:
-            kind = "vector" if name in _GIVE_VECTORS else "number"
-            if free[kind]:
-                target = free[kind].pop()
-            else:
-                target = counts[kind]
-                counts[kind] += 1
-            register[out] = target
-        code += [_CODES[name], target, *used, *([0] * (3 - len(used)))]
-    return code, counts
+    return _Program(handle, made.gives_vector)
 
 
 @functools.cache
 def _forward_program(rule: Any, n_vectors: int, n_numbers: int, has_limit: bool) -> _Program:
-    recording = _Recording()
-    m = _RecordingMetric(recording, has_limit, False)
+    recording = Recording()
+    m = RecordingMetric(recording, has_limit, False)
     rows = _load_rows(recording, 0, n_vectors, n_numbers)
     value, kept = rule.forward(m, *rows)
-    return _assemble(recording, len(rows), [value, *kept])
+    return _prepare(recording, len(rows), [value, *kept])
 
 
 @functools.cache
@@ -411,36 +83,36 @@ def _backward_program(
 ) -> _Program:
     forward = _forward_program(rule, n_vectors, n_numbers, has_limit)
     n_kept = len(forward.gives_vector) - 1
-    recording = _Recording()
-    m = _RecordingMetric(recording, has_limit, wanted[0])
-    kept = [_Number(recording, recording._add("load_number", k)) for k in range(n_kept)]
+    recording = Recording()
+    m = RecordingMetric(recording, has_limit, wanted[0])
+    kept = [Number(recording, recording.add("load_number", k)) for k in range(n_kept)]
     grad: Any
     if forward.gives_vector[0]:
         grad = recording.vector("load_vector", n_kept)
     else:
-        grad = _Number(recording, recording._add("load_number", n_kept))
+        grad = Number(recording, recording.add("load_number", n_kept))
     rows = _load_rows(recording, n_kept + 1, n_vectors, n_numbers)
     *found, grad_c = rule.backward(m, tuple(kept), grad, *rows)
     results = [
         g for g, want in zip((*found, grad_c), (*wanted[1:], wanted[0]), strict=True) if want
     ]
-    return _assemble(recording, n_kept + 1 + len(rows), results)
+    return _prepare(recording, n_kept + 1 + len(rows), results)
 
 
 @functools.cache
 def _step_program(formula: Any, n_vectors: int, n_numbers: int, n_parameters: int) -> _Program:
-    recording = _Recording()
-    m = _RecordingMetric(recording, True, False)
+    recording = Recording()
+    m = RecordingMetric(recording, True, False)
     parameters = [recording.number("parameter") for _ in range(n_parameters)]
     rows = _load_rows(recording, 0, n_vectors, n_numbers)
-    return _assemble(recording, len(rows), list(formula(m, parameters, *rows)))
+    return _prepare(recording, len(rows), list(formula(m, parameters, *rows)))
 
 
-def _load_rows(recording: _Recording, start: int, n_vectors: int, n_numbers: int) -> list[Any]:
+def _load_rows(recording: Recording, start: int, n_vectors: int, n_numbers: int) -> list[Any]:
     vectors = [recording.vector("load_vector", start + k) for k in range(n_vectors)]
     start += n_vectors
-    numbers = [recording._add("load_number", start + k) for k in range(n_numbers)]
-    return [*vectors, *(_Number(recording, place) for place in numbers)]
+    numbers = [recording.add("load_number", start + k) for k in range(n_numbers)]
+    return [*vectors, *(Number(recording, place) for place in numbers)]
 
 
 # Running
@@ -578,8 +250,8 @@ def update(
     )
 
 
-# The same as operations that a tracer does not look into. Rules go by name, since a compiled graph
-# may outlive the process.
+# The same as operations that a tracer does not look into. Rules go by name: operations take no
+# classes.
 
 
 def name_of(rule: Any) -> str:
@@ -601,12 +273,12 @@ def _limit_of(values: Sequence[float]) -> Limit | None:
     return Limit(*values) if values else None
 
 
-_library = torch.library.Library("ternvae", "DEF")
+_library = torch.library.Library("ternvae", "DEF")  # type: ignore[no-untyped-call]
 _ARGUMENTS = "str rule, Tensor c, float[] limit"
-_library.define(
+_library.define(  # type: ignore[no-untyped-call]
     f"forward({_ARGUMENTS}, ScalarType dtype, Tensor[] rows, int n_numbers) -> (Tensor, Tensor)"
 )
-_library.define(
+_library.define(  # type: ignore[no-untyped-call]
     f"backward({_ARGUMENTS}, Tensor kept, Tensor grad, Tensor[] rows, int n_numbers, bool[] wanted)"
     " -> Tensor[]"
 )
@@ -614,7 +286,7 @@ _forward_operation = torch.ops.ternvae.forward
 _backward_operation = torch.ops.ternvae.backward
 
 
-@torch.library.impl(_library, "forward", "CPU")
+@torch.library.impl(_library, "forward", "CPU")  # type: ignore[untyped-decorator]
 def _(
     name: str,
     c: Tensor,
@@ -641,7 +313,7 @@ def _(
     return _new_results(program, dtype, rows)
 
 
-@torch.library.impl(_library, "backward", "CPU")
+@torch.library.impl(_library, "backward", "CPU")  # type: ignore[untyped-decorator]
 def _(
     name: str,
     c: Tensor,

@@ -5,12 +5,12 @@ value and a few numbers per row worth keeping, ``backward`` the vector-Jacobian 
 :func:`apply` brings tensors of any shape into rows, runs a rule on them, and makes the result part
 of the autograd graph. What is kept for the backward pass are the inputs and those numbers.
 
-``create_graph=True`` works: ``backward`` is then differentiated by autograd. Under ``torch.compile``
-both functions are traced; under ``torch.func`` transforms, autograd differentiates ``forward``.
+``create_graph=True`` works: ``backward`` is then differentiated by autograd. ``torch.compile``
+traces both functions; under ``torch.func`` transforms, autograd differentiates ``forward``.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,30 +21,27 @@ from ternvae.manifolds.numerics import Curvature, Limit
 from ternvae.manifolds.vectors import Metric
 
 Kept = tuple[Tensor, ...]
-Gradients = tuple[Tensor | None, ...]
+"""Numbers per row, (n, 1), float64, that ``forward`` leaves for ``backward``."""
+
+Gradients = tuple[Any, ...]
+"""Gradients of each of the rows, then that of c per row (None unless ``m.wants_c``)."""
 
 
-class Rule(Protocol):
-    """A formula and its derivative, both on rows: (n, width) tensors of equal n."""
+Rule: TypeAlias = Any
+"""A class with two static (or class) methods on rows, (n, width) tensors of equal n:
 
-    @staticmethod
-    def forward(m: "Metric", *rows: Tensor) -> tuple[Tensor, Kept]:
-        """``(value, kept)``; ``kept`` are (n, 1), float64."""
-        ...
-
-    @staticmethod
-    def backward(m: "Metric", kept: Kept, grad: Tensor, *rows: Tensor) -> Gradients:
-        """Gradients of each of ``rows``, then that of c per row (None unless ``m.wants_c``)."""
-        ...
+* ``forward(m, *rows) -> (value, kept)`` and
+* ``backward(m, kept, grad, *rows) -> gradients``, where ``grad`` is the gradient of the value.
+"""
 
 
 class _RowFunction(torch.autograd.Function):
-    """One rule as a node of the graph. Vectors are (..., width), coordinates last, batches equal."""
+    """One rule as a node of the graph, for (..., width) inputs of equal batch dimensions."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
-        rule: type[Rule],
+        rule: Rule,
         limit: Limit | None,
         n_numbers: int,
         c: Curvature,
@@ -116,7 +113,7 @@ def _transformed() -> bool:
 
 
 def apply(
-    rule: type[Rule],
+    rule: Rule,
     *inputs: Tensor,
     c: Curvature,
     dim: int,

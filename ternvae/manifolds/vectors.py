@@ -8,7 +8,6 @@ are torch operations, which autograd, tracers and accelerators understand;
 """
 
 import copy
-from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ternvae.manifolds.rules.pairs import ExpMap
@@ -71,7 +72,7 @@ def step(decays: bool, amsgrad: bool) -> Formula:
             (shrunk,) = m.measure(m.gap(p))
             ratio = shrunk / gap
         else:
-            ratio = 1.0
+            ratio = torch.ones_like(gap)
         moment = wide.combine(
             (h.beta1 * ratio, moment), (h.sign * (1.0 - h.beta1) * 0.25 * ratio * gap * gap, grad)
         )

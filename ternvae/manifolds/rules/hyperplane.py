@@ -1,6 +1,5 @@
 """Distance from a point to a geodesic hyperplane."""
 
-import torch
 from torch import Tensor
 
 from ternvae.manifolds import numerics as num

@@ -1,7 +1,7 @@
 """The weighted midpoint of a few points.
 
-With ``a_k = w_k / gap_k``, sums ``A`` of the a and ``W`` of the weights, and ``q_jk = c|x_j - x_k|^2``,
-the centroid of the points on the hyperboloid has the squared length
+With ``a_k = w_k / gap_k``, their sum ``A``, that of the weights ``W``, and
+``q_jk = c|x_j - x_k|^2``, the centroid of the points on the hyperboloid has the squared length
 ``T = W^2 + 4 sum_{j<k} a_j a_k q_jk`` and points to ``sum 2 a_k x_k / (2A - W + sqrt(T))``. For
 weights of one sign nothing cancels.
 """
@@ -52,7 +52,7 @@ class _Centroid(NamedTuple):
         return _Centroid(gaps, q, a, total_w, sign, per_root, up.abs() + root)
 
 
-def _make(n_points: int) -> type[Rule]:
+def _make(n_points: int) -> Rule:
 
     class WeightedMidpoint:
         @staticmethod
@@ -75,7 +75,7 @@ def _make(n_points: int) -> type[Rule]:
             g_up = g_height * s.sign
             grads, grads_w, g_gaps = [], [], []
             for k, x in enumerate(xs):
-                others = [tuple(sorted((j, k))) for j in range(n_points) if j != k]
+                others = [(min(j, k), max(j, k)) for j in range(n_points) if j != k]
                 pull = _sum(s.a[sum(jk) - k] * s.q[jk] for jk in others)
                 g_a = g_x[k] * factor + 2.0 * g_up + g_root * pull
                 g_gaps.append(-g_a * s.a[k] / s.gaps[k])
@@ -98,7 +98,7 @@ def _make(n_points: int) -> type[Rule]:
 _RULES = {n: _make(n) for n in range(2, MOST_POINTS + 1)}
 
 
-def weighted_midpoint(n_points: int) -> type[Rule]:
+def weighted_midpoint(n_points: int) -> Rule:
     """The rule for ``n_points`` points, followed by as many weights, or by none if all are 1."""
     return _RULES[n_points]
 

@@ -8,7 +8,7 @@ equal: with ``P = gap_x gap_y``, ``q = c|d|^2`` and ``D = P + q``,
 * ``log_x(y) = gap_x K (gap_x d - q x)`` with ``K = arsinh(sqrt(q / P)) / sqrt(q D)``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ternvae.manifolds.rows import Gradients, Kept
 from ternvae.manifolds.vectors import Blend, Metric, Product
 
 
-def _grad_c(m: Metric, *terms: tuple[Tensor, Tensor]) -> Tensor | None:
+def _grad_c(m: Metric, *terms: tuple[Tensor, Tensor]) -> Any:
     """Derivative with respect to c, from ``(g_s, c ds/dc)`` of every number that c enters."""
     if not m.wants_c:
         return None
@@ -166,7 +166,7 @@ class Dist:
         d = Blend(y, -1.0, x)
         kept = gap_x, gap_y, q = m.measure(m.gap(x), m.gap(y), m.dot(d, d))
         z2 = q / (gap_x * gap_y)
-        return (num.arsinh(z2.sqrt(), z2) * (2.0 / m.root_c)).to(m.dtype), tuple(kept)
+        return (num.arsinh(num.root(z2), z2) * (2.0 / m.root_c)).to(m.dtype), tuple(kept)
 
     @staticmethod
     def backward(m: Metric, kept: Kept, grad: Tensor, x: Tensor, y: Tensor) -> Gradients:
@@ -249,15 +249,11 @@ class Geodesic:
         gap_k = gap_x * k
         u = wide.combine((gap_x * gap_k, Blend(y, -1.0, x)), (-q * gap_k, x))
         from_x, grad_tu, from_c = ExpMap.backward(wide, kept[4:], grad, x, wide.combine((t, u)))
-        assert from_x is not None and grad_tu is not None
         through_x, grad_y, through_c = LogMap.backward(
             wide, kept[:4], wide.combine((t, grad_tu)), x, y
         )
-        assert through_x is not None
         (grad_t,) = m.measure(Product(grad_tu, u, 1.0, 0.0))
-        grad_c = None
-        if from_c is not None and through_c is not None:
-            grad_c = from_c + through_c
+        grad_c = from_c + through_c if m.wants_c else None
         return m.combine((1.0, from_x), (1.0, through_x)), grad_y, grad_t, grad_c
 
 

@@ -13,9 +13,9 @@ from ternvae.manifolds.rows import Gradients, Kept
 from ternvae.manifolds.vectors import Metric
 
 
-def _squared(m: Metric, v: Tensor, least: float = num.SMALLEST_SQUARE) -> Tensor:
+def _squared(m: Metric, v: Tensor) -> Tensor:
     (z2,) = m.measure(m.dot(v, v))
-    return z2.clamp_min(least)
+    return z2.clamp_min(num.SMALLEST_SQUARE)
 
 
 def _pull_back(
@@ -98,23 +98,24 @@ class Project:
     """``x`` where z is at most a threshold, else ``target/z x``."""
 
     @staticmethod
-    def _scale(m: Metric, z2: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale(limit: num.Limit | None, z2: Tensor) -> tuple[Tensor, Tensor]:
         """Which rows are beyond the threshold, and the factor of each."""
-        assert m.limit is not None
-        beyond = z2 > m.limit.threshold**2
-        return beyond, torch.where(beyond, m.limit.target * z2.rsqrt(), 1.0)
+        if limit is None:
+            raise ValueError("projection needs a limit")
+        beyond = z2 > limit.threshold**2
+        return beyond, torch.where(beyond, limit.target * z2.rsqrt(), 1.0)
 
     @staticmethod
     def forward(m: Metric, x: Tensor) -> tuple[Tensor, Kept]:
         """See :class:`ternvae.manifolds.rows.Rule`."""
         z2 = _squared(m, x)
-        return m.combine((Project._scale(m, z2)[1], x)), (z2,)
+        return m.combine((Project._scale(m.limit, z2)[1], x)), (z2,)
 
     @staticmethod
     def backward(m: Metric, kept: Kept, grad: Tensor, x: Tensor) -> Gradients:
         """See :class:`ternvae.manifolds.rows.Rule`."""
         (z2,) = kept
-        beyond, f = Project._scale(m, z2)
+        beyond, f = Project._scale(m.limit, z2)
         (gx,) = m.measure(m.dot(grad, x))
         return _pull_back(m, grad, x, gx, z2, f, -f * beyond)
 
@@ -125,13 +126,13 @@ class Dist0:
     @staticmethod
     def forward(m: Metric, x: Tensor) -> tuple[Tensor, Kept]:
         """See :class:`ternvae.manifolds.rows.Rule`."""
-        z2 = _squared(m, x, num.SMALLEST_SQUARED_DISTANCE)
-        return (num.artanh(z2.sqrt()) * (2.0 / m.root_c)).to(m.dtype), (z2,)
+        (z2,) = m.measure(m.dot(x, x))
+        return (num.artanh(num.root(z2)) * (2.0 / m.root_c)).to(m.dtype), (z2,)
 
     @staticmethod
     def backward(m: Metric, kept: Kept, grad: Tensor, x: Tensor) -> Gradients:
         """See :class:`ternvae.manifolds.rows.Rule`."""
-        (z2,) = kept
+        z2 = kept[0].clamp_min(num.SMALLEST_SQUARED_DISTANCE)
         z = z2.sqrt()
         wide = grad.double()
         gap = torch.rsub(z2, 1.0)

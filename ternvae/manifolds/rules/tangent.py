@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds.rows import Gradients, Kept, Rule
-from ternvae.manifolds.vectors import Blend, Product, Metric
+from ternvae.manifolds.vectors import Blend, Metric, Product
 
 
 def _grad_c_of_gap(m: Metric, gap: Tensor, g_gap: Tensor) -> Tensor | None:
@@ -33,7 +33,7 @@ class ConformalFactor:
         return m.combine((pull, x)), _grad_c_of_gap(m, gap, -pull)
 
 
-def _scaled_by_gap(name: str, power: int, factor: float, doc: str) -> type[Rule]:
+def _scaled_by_gap(name: str, power: int, factor: float, doc: str) -> Rule:
     """The rule ``factor gap^power v`` for a point x and a vector v."""
 
     class ScaledByGap:
@@ -90,6 +90,9 @@ class Inner:
         )
 
 
+_SHORTEST = num.SMALLEST_SQUARED_LENGTH**0.5
+
+
 class Norm:
     """``lambda_x |u|``."""
 
@@ -97,7 +100,7 @@ class Norm:
     def forward(m: Metric, x: Tensor, u: Tensor) -> tuple[Tensor, Kept]:
         """See :class:`ternvae.manifolds.rows.Rule`."""
         gap, squared = m.measure(m.gap(x), Product(u, u, 4.0, 0.0))
-        length = squared.clamp_min(num.SMALLEST_SQUARED_LENGTH).sqrt()
+        length = num.root(squared)
         return (length / gap).to(m.dtype), (gap, length)
 
     @staticmethod
@@ -105,7 +108,7 @@ class Norm:
         """See :class:`ternvae.manifolds.rows.Rule`."""
         gap, length = kept
         pull = grad.double() / gap
-        along_u = 4.0 * pull / length
+        along_u = 4.0 * pull / length.clamp_min(_SHORTEST)
         pull = pull * length * (2.0 * m.c) / gap
         return (
             m.combine((pull, x)),
