@@ -231,7 +231,8 @@ def test_ctrl_c_finishes_the_epoch_saves_and_exits_with_130(tmp_path: Path) -> N
     small = ["--space.n_digits", "5", "--training.batch_size", "64", "--training.epochs", "100000"]
     run = process("-m", "ternvae", "train", *small, "--run-dir", str(run_dir), "--device", "cpu")
     deadline = time.monotonic() + 60
-    while "Epoch" not in (run_dir / "train.log").read_text() if run_dir.exists() else True:
+    log = run_dir / "train.log"
+    while not (log.exists() and "Epoch" in log.read_text()):
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)

@@ -47,12 +47,21 @@ def test_python_blocks_compile_and_import(page: Path) -> None:
                 exec(line, {})  # noqa: S102 - a line of our own page
 
 
+def command_lines(page: str) -> list[str]:
+    """The lines of code blocks that name no language."""
+    found, language = [], None
+    for line in page.splitlines():
+        if line.startswith("```"):
+            language = line[3:] if language is None else None
+        elif language == "":
+            found.append(line)
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_commands_exist_with_their_flags(page: Path) -> None:
     """Each ``ternvae ...`` line of a code block names a command, its flags and its keys."""
-    blocks = re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    for line in lines:
+    for line in command_lines(page.read_text()):
         words = shlex.split(line.replace("[", "").replace("]", ""), comments=True)
         if not words or words[0] != "ternvae":
             continue

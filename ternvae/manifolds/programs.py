@@ -286,7 +286,7 @@ _forward_operation = torch.ops.ternvae.forward
 _backward_operation = torch.ops.ternvae.backward
 
 
-@torch.library.impl(_library, "forward", "CPU")  # type: ignore[untyped-decorator]
+@torch.library.impl(_library, "forward", "CPU")
 def _(
     name: str,
     c: Tensor,
@@ -299,7 +299,7 @@ def _(
     return forward(_rule_of(name), c, _limit_of(limit), dtype, rows, n_numbers)
 
 
-@torch.library.register_fake("ternvae::forward", lib=_library)
+@torch.library.register_fake("ternvae::forward", lib=_library)  # type: ignore[untyped-decorator]
 def _(
     name: str,
     c: Tensor,
@@ -313,7 +313,7 @@ def _(
     return _new_results(program, dtype, rows)
 
 
-@torch.library.impl(_library, "backward", "CPU")  # type: ignore[untyped-decorator]
+@torch.library.impl(_library, "backward", "CPU")
 def _(
     name: str,
     c: Tensor,
@@ -338,7 +338,7 @@ def _(
     return [g for g in found if g is not None]
 
 
-@torch.library.register_fake("ternvae::backward", lib=_library)
+@torch.library.register_fake("ternvae::backward", lib=_library)  # type: ignore[untyped-decorator]
 def _(
     name: str,
     c: Tensor,

@@ -152,7 +152,8 @@ def apply(
         out = out.view(*inputs[0].shape[:-1], out.shape[-1])
     else:
         out = _RowFunction.apply(rule, limit, per_point, c, *inputs)  # type: ignore[no-untyped-call]
-    return out if last else out.movedim(-1, dim)
+    result: Tensor = out if last else out.movedim(-1, dim)
+    return result
 
 
 def _broadcast(inputs: tuple[Tensor, ...], per_point: int) -> tuple[Tensor, ...]:
