@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -11,12 +12,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "ROOT",
+    "add_output_option",
     "add_shared_options",
     "available_cores",
     "environment",
@@ -31,6 +33,9 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 
 _PACKAGES = ("ternvae", "torch", "numpy", "scipy", "geoopt")
+
+#: Named where they are installed.
+_OPTIONAL_PACKAGES = ("hypll",)
 
 
 def available_cores() -> int:
@@ -63,8 +68,17 @@ def environment(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
+            **_optional_versions(),
         },
     }
+
+
+def _optional_versions() -> dict[str, str]:
+    versions = {}
+    for name in _OPTIONAL_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _cpu_model() -> str:
@@ -133,7 +147,7 @@ def integers(text: str) -> list[int]:
 
 
 def add_shared_options(parser: argparse.ArgumentParser, overridden: str) -> None:
-    """Add ``--set KEY VALUE``, for :func:`pairs`, and ``--out``, for :func:`write_results`.
+    """Add ``--set KEY VALUE``, for :func:`pairs`, and :func:`add_output_option`'s ``--out``.
 
     Args:
         parser: the benchmark's.
@@ -148,8 +162,14 @@ def add_shared_options(parser: argparse.ArgumentParser, overridden: str) -> None
         metavar=("KEY", "VALUE"),
         help=f"override a key of {overridden}; may be repeated",
     )
+    add_output_option(parser)
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, for :func:`write_results`; ``--output`` is the same."""
     parser.add_argument(
         "--out",
+        "--output",
         type=Path,
         default=ROOT / "benchmarks" / "results",
         help="folder of the result files; default benchmarks/results",

@@ -13,7 +13,6 @@ Everything that is a convention or a small constant rather than geometry is here
   outside the range in which the formulas are accurate.
 """
 
-import functools
 import math
 from typing import Final, NamedTuple, TypeAlias
 
@@ -42,6 +41,10 @@ lands twice as far inside. The distance between the two margins absorbs the roun
 projected coordinates, which makes projection idempotent; the distance from the threshold to the
 limit absorbs the rounding of whoever checks the norm. float32 coordinates are rounded once, float64
 ones several times."""
+
+_PROJECTION_MARGINS: Final = {
+    dtype: ulps * torch.finfo(dtype).eps for dtype, ulps in PROJECTION_ULPS.items()
+}
 
 
 def check_curvature(c: Curvature) -> float:
@@ -130,12 +133,11 @@ class Limit(NamedTuple):
     target: float
 
 
-@functools.cache
 def limit_of(dtype: torch.dtype, max_radius: float | None) -> Limit:
     """Return the limit for points stored in ``dtype``: that of ``max_radius``, or of the rim."""
     check_dtype(dtype)
     limit = 1.0 if max_radius is None else max_radius
-    margin = torch.finfo(dtype).eps * PROJECTION_ULPS[dtype]
+    margin = _PROJECTION_MARGINS[dtype]
     return Limit(threshold=limit * (1.0 - margin), target=limit * (1.0 - 2.0 * margin))
 
 

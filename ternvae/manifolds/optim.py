@@ -19,6 +19,7 @@ from ternvae.manifolds.ball import PoincareBall
 from ternvae.manifolds.rules import adam
 from ternvae.manifolds.vectors import Metric
 
+_Point = geoopt.ManifoldTensor
 _HOST_DEVICES = ("cpu", "mps")
 
 
@@ -130,38 +131,48 @@ class RiemannianAdam(Optimizer):
         return loss
 
     def _update_euclidean(self, group: dict[str, Any]) -> None:
-        params = [
-            p
-            for p in group["params"]
-            if p.grad is not None and not isinstance(p, geoopt.ManifoldTensor)
-        ]
-        if not params:
-            return
-        on_device = group["capturable"] or group["fused"]
-        states = []
-        for p in params:
-            _refuse_sparse(p)
+        # One pass over the tensors: for small ones this loop is what a step costs.
+        params, grads, first, second, largest, steps = [], [], [], [], [], []
+        amsgrad, complex_, on_cpu = group["amsgrad"], False, True
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None or isinstance(p, _Point):
+                continue
+            if grad.layout is not torch.strided:
+                _refuse_sparse(p)
             state = self.state[p]
             if not state:
-                state["step"] = _new_step(p.device if on_device else None)
-                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-                state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            if group["amsgrad"] and "max_exp_avg_sq" not in state:
-                state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            states.append(state)
+                _start(state, p, group["capturable"] or group["fused"])
+            if amsgrad:
+                if "max_exp_avg_sq" not in state:
+                    state["max_exp_avg_sq"] = _zeros(p)
+                largest.append(state["max_exp_avg_sq"])
+            params.append(p)
+            grads.append(grad)
+            first.append(state["exp_avg"])
+            second.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+            complex_ = complex_ or p.is_complex()
+            on_cpu = on_cpu and p.is_cpu
+        if not params:
+            return
+        fused = group["fused"]
+        automatic = fused is None and group["foreach"] is None and not group["capturable"]
+        if automatic and on_cpu and not complex_ and not isinstance(group["lr"], Tensor):
+            fused = True  # torch's fastest on a CPU, which it does not choose by itself
         beta1, beta2 = group["betas"]
         adamw(
             params,
-            [p.grad for p in params],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
-            [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
-            [s["step"] for s in states],
+            grads,
+            first,
+            second,
+            largest,
+            steps,
             foreach=group["foreach"],
             capturable=group["capturable"],
-            fused=_fused(group, params),
-            has_complex=any(torch.is_complex(p) for p in params),
-            amsgrad=group["amsgrad"],
+            fused=fused,
+            has_complex=complex_,
+            amsgrad=amsgrad,
             beta1=beta1,
             beta2=beta2,
             lr=group["lr"],
@@ -246,20 +257,21 @@ class RiemannianAdam(Optimizer):
         exp_avg.copy_(transported)
 
 
-def _fused(group: dict[str, Any], params: list[Tensor]) -> bool | None:
-    """Torch's fastest implementation, where nothing else was asked for."""
-    if group["foreach"] is not None or group["fused"] is not None or group["capturable"]:
-        return group["fused"]  # type: ignore[no-any-return]
-    if isinstance(group["lr"], Tensor):
-        return None
-    return all(p.is_floating_point() and p.is_cpu for p in params) or None
+def _zeros(p: Tensor) -> Tensor:
+    return torch.zeros_like(p, memory_format=torch.preserve_format)
+
+
+def _start(state: dict[str, Any], p: Tensor, on_device: bool) -> None:
+    state["step"] = _new_step(p.device if on_device else None)
+    state["exp_avg"] = _zeros(p)
+    state["exp_avg_sq"] = _zeros(p)
 
 
 def _together(params: list[Any], state: dict[Any, Any]) -> list[list[Any]]:
     """Manifold tensors, those that one formula can update at once in one list."""
     groups: dict[Any, list[Any]] = {}
     for p in params:
-        if not isinstance(p, geoopt.ManifoldTensor):
+        if not isinstance(p, _Point):
             continue
         key: Any = id(p)
         if isinstance(p.manifold, PoincareBall) and p.ndim > 0:
@@ -376,7 +388,7 @@ def _check_parameters(group: dict[str, Any]) -> None:
                 f"capturable=True needs parameters on an accelerator that captures graphs, got one "
                 f"of shape {tuple(p.shape)} on {p.device}"
             )
-        if group["weight_decay"] != 0.0 and isinstance(p, geoopt.ManifoldTensor):
+        if group["weight_decay"] != 0.0 and isinstance(p, _Point):
             _refuse_weight_decay(p)
 
 

@@ -1,5 +1,6 @@
 """Derivatives: gradcheck, identity Jacobians at the origin, finiteness at singular points."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -7,45 +8,10 @@ import torch
 from torch import Tensor
 
 from ternvae.manifolds import math
+from ternvae.manifolds import numerics as num
 from tests.manifolds import oracle
+from tests.manifolds.functions import DISTANCES, FUNCTIONS, LIMITED, outcome
 from tests.manifolds.oracle import assert_gradients_finite
-
-# Every function of the module as a function of (x, y, v, c).
-FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "lambda_x": lambda x, y, v, c: math.lambda_x(x, c=c),
-    "inner": lambda x, y, v, c: math.inner(x, v, y, c=c),
-    "norm": lambda x, y, v, c: math.norm(x, v, c=c),
-    "egrad2rgrad": lambda x, y, v, c: math.egrad2rgrad(x, v, c=c),
-    "mobius_add": lambda x, y, v, c: math.mobius_add(x, y, c=c),
-    "mobius_sub": lambda x, y, v, c: math.mobius_sub(x, y, c=c),
-    "mobius_matvec": lambda x, y, v, c: math.mobius_matvec(
-        torch.atleast_2d(v).mT @ torch.atleast_2d(v), x, c=c
-    ),
-    "mobius_pointwise_mul": lambda x, y, v, c: math.mobius_pointwise_mul(v, x, c=c),
-    "mobius_scalar_mul": lambda x, y, v, c: math.mobius_scalar_mul(v[..., :1] + 0.5, x, c=c),
-    "gyration": lambda x, y, v, c: math.gyration(x, y, v, c=c),
-    "dist": lambda x, y, v, c: math.dist(x, y, c=c),
-    "dist0": lambda x, y, v, c: math.dist0(x, c=c),
-    "pairwise_dist": lambda x, y, v, c: math.pairwise_dist(x, y, c=c),
-    "dist2plane": lambda x, y, v, c: math.dist2plane(x, y, v, c=c, signed=True),
-    "midpoint": lambda x, y, v, c: math.midpoint(x, y, c=c),
-    "weighted_midpoint": lambda x, y, v, c: math.weighted_midpoint(
-        torch.stack(torch.broadcast_tensors(x, y)), 1.0 + v[..., 0].square(), c=c, reducedim=[0]
-    ),
-    "sproj": lambda x, y, v, c: math.sproj(math.inv_sproj(x, c=c), c=c),
-    "inv_sproj": lambda x, y, v, c: math.inv_sproj(x, c=c),
-    "expmap0": lambda x, y, v, c: math.expmap0(v, c=c),
-    "logmap0": lambda x, y, v, c: math.logmap0(x, c=c),
-    "expmap": lambda x, y, v, c: math.expmap(x, v, c=c),
-    "logmap": lambda x, y, v, c: math.logmap(x, y, c=c),
-    "geodesic": lambda x, y, v, c: math.geodesic(0.3, x, y, c=c),
-    "parallel_transport": lambda x, y, v, c: math.parallel_transport(x, y, v, c=c),
-    "parallel_transport0": lambda x, y, v, c: math.parallel_transport0(y, v, c=c),
-    "parallel_transport0back": lambda x, y, v, c: math.parallel_transport0back(y, v, c=c),
-    "project": lambda x, y, v, c: math.project(3.0 * x, c=c, max_radius=0.9),
-}
-# Not differentiable at zero distance, or for the normal 0.
-DISTANCES = ("dist", "dist0", "dist2plane", "pairwise_dist", "norm")
 
 
 def test_every_public_function_is_covered() -> None:
@@ -109,6 +75,63 @@ def test_distance_subgradient_is_zero_at_equal_points(name: str) -> None:
             out = FUNCTIONS[name](x, y, x, curvature(1.0))
             grads = torch.autograd.grad(out.sum(), (x, y))
             assert all(bool((g == 0).all()) for g in grads)
+
+
+def float32_points(name: str, norm: float) -> list[tuple[Tensor, ...]]:
+    """Float32 points of that norm: far from, near, next to, equal to and opposite to each other."""
+    x, other, noise, v = (oracle.points(1.0, 4, 8, 0.7, seed=s) for s in (1, 2, 3, 4))
+    x, other = norm * x, norm * other
+    near = x + 1e-3 * norm * (1 - norm) * noise
+    v = 0.3 * v
+    pairs = [(x, other), (x, near), (x, 0.5 * other), (x, -near), (torch.zeros_like(x), other)]
+    if name not in DISTANCES:
+        pairs += [(x, x), (x, -x), (other, torch.zeros_like(x))]
+    return [tuple(t.float() for t in (p, q, v)) for p, q in pairs]
+
+
+@pytest.mark.parametrize("norm", [0.0, 1e-6, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float32_gradients_are_those_of_float64(name: str, norm: float) -> None:
+    """Over the same points: rounded once, 1e-5 relative (norm of the error over norm) at most."""
+    if norm == 0.0 and name in DISTANCES:
+        norm = 1e-12  # at 0 there is only a subgradient
+    for inputs in float32_points(name, norm):
+        out, got = outcome(FUNCTIONS[name], inputs, 0.7)
+        wide = tuple(t.double() for t in inputs)
+        if name == "pairwise_dist":
+            # float32 points may coincide across the two sets without being a pair.
+            assert not bool((inputs[0][:, None] == inputs[1]).all(-1).any()) or norm == 1e-12
+        g = torch.Generator().manual_seed(11)
+        cotangent = torch.randn(out.shape, dtype=torch.float64, generator=g).float().double()
+        _, want = outcome(FUNCTIONS[name], wide, 0.7, lambda o, k=cotangent: k)
+        for a, b in zip(got[:3], want[:3], strict=True):
+            assert (a is None) == (b is None)
+            if a is not None and b is not None:
+                assert a.dtype == torch.float32
+                # The weights of a midpoint of equal points have the gradient 0, up to rounding.
+                assert (a - b).norm().item() <= 1e-5 * b.norm().item() + 1e-14
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_second_derivatives(name: str, limited: bool) -> None:
+    x = oracle.points(0.6, 2, 3, 0.8, seed=1).requires_grad_()
+    y = oracle.points(0.8, 2, 3, 0.8, seed=2).requires_grad_()
+    v = oracle.points(0.3, 2, 3, 0.8, seed=3).requires_grad_()
+    function = FUNCTIONS[name]
+    if limited:
+        if name not in LIMITED:
+            return
+        limit = num.Limit(threshold=0.31, target=0.3)
+        function = functools.partial(lambda f, k, *args: f(*args, k), LIMITED[name], limit)
+    inputs = (x, y, v, curvature(0.8))
+    if name == "pairwise_dist":
+        (grad,) = torch.autograd.grad(function(*inputs).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match=r"_cdist_backward.* is not implemented"):
+            grad.sum().backward()
+        return
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
