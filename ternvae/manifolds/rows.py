@@ -64,22 +64,23 @@ class _RowFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        inputs, kept = ctx.saved_tensors[: ctx.n_inputs], ctx.saved_tensors[ctx.n_inputs :]
+        saved = ctx.saved_tensors  # once: checkpointing allows no second access
+        inputs, kept = saved[: ctx.n_inputs], saved[ctx.n_inputs :]
         c = ctx.c
         if isinstance(c, Tensor):
             c, *kept = kept
         rows = _rows(inputs)
         (grad,) = _rows(grads)
         wanted = ctx.needs_input_grad[3:]
-        watched = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if ctx.as_program and not watched:
+        if ctx.as_program and not _looked_into(grads[0]):
             *found, grad_c = programs.backward(
                 ctx.rule, c, ctx.limit, kept[0], grad, rows, ctx.n_numbers, wanted
             )
         else:
             m = Metric(c, ctx.limit, wanted[0], _common_dtype(rows, ctx.n_numbers))
-            if watched:
-                # Second derivatives need the kept numbers as functions of the inputs.
+            tracing = torch.compiler.is_compiling()
+            if ctx.as_program or (torch.is_grad_enabled() and not tracing):
+                # As tensors per row, and for second derivatives as functions of the inputs.
                 kept = ctx.rule.forward(m, *rows)[1]
             *found, grad_c = ctx.rule.backward(m, tuple(kept), grad, *rows)
         if grad_c is not None:
@@ -102,7 +103,7 @@ def _common_dtype(rows: Sequence[Tensor], n_numbers: int) -> torch.dtype:
 def _rows(tensors: Sequence[Tensor]) -> list[Tensor]:
     rows = []
     for t in tensors:
-        r = t if t.ndim == 2 else t.reshape(-1, t.shape[-1])
+        r = t if t.ndim == 2 else t.reshape(t.shape[:-1].numel(), t.shape[-1])
         rows.append(r if r.stride(1) == 1 or r.shape[1] == 1 else r.contiguous())
     return rows
 
@@ -110,6 +111,15 @@ def _rows(tensors: Sequence[Tensor]) -> list[Tensor]:
 def _transformed() -> bool:
     """Whether a ``torch.func`` transform is active: it needs operations that it can look into."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def _looked_into(grad: Tensor) -> bool:
+    """Whether someone has to see the operations of a backward pass, or hides the memory of grad."""
+    if torch.compiler.is_compiling():
+        return False
+    if torch.is_grad_enabled() or _transformed():  # second derivatives; vmap of autograd.grad
+        return True
+    return bool(torch._C._functorch.is_legacy_batchedtensor(grad))  # is_grads_batched
 
 
 def apply(
@@ -146,6 +156,11 @@ def apply(
         inputs = tuple(t.movedim(dim, -1) for t in inputs)
     if len(inputs) > 1:
         inputs = _broadcast(inputs, per_point)
+        if torch.compiler.is_compiling():
+            # Dynamo refuses the same tensor twice.
+            inputs = tuple(
+                t.view_as(t) if any(t is s for s in inputs[:k]) else t for k, t in enumerate(inputs)
+            )
     if _transformed():
         rows = _rows(inputs)
         out = rule.forward(Metric(c, limit, False, _common_dtype(rows, per_point)), *rows)[0]

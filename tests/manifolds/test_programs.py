@@ -315,3 +315,33 @@ def test_programs_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(programs, "_tiles", None)
         math.mobius_add(*inputs_of(2, 3)[:2], c=C)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_do_not_depend_on_which_are_wanted(name: str) -> None:
+    """Each set of wanted gradients is a program of its own."""
+    inputs = inputs_of(9, 5)
+    _, want = outcome(FUNCTIONS[name], inputs, C, torch.ones_like)
+    for wanted in ((0,), (1,), (2,), (3,), (0, 2), (1, 2), (0, 1), (0, 3), (0, 1, 2)):
+        leaves = [*(t.clone() for t in inputs), torch.tensor(C, dtype=torch.float64)]
+        wanted = tuple(k for k in wanted if want[k] is not None)
+        if not wanted:
+            continue
+        for k in wanted:
+            leaves[k].requires_grad_()
+        out = FUNCTIONS[name](*leaves)
+        got = torch.autograd.grad(out, [leaves[k] for k in wanted], torch.ones_like(out))
+        assert_same([out.detach(), *got], [out.detach(), *(want[k] for k in wanted)], wanted)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (2, 3, 0), (2, 0, 3), (0, 0)], ids=str)
+def test_nothing_at_all(shape: tuple[int, ...]) -> None:
+    """No coordinates is the ball of one point, at distance 0 from itself."""
+    x = torch.zeros(shape, requires_grad=True)
+    out = math.mobius_add(x, torch.zeros(shape), c=C)
+    assert out.shape == shape
+    distances = math.dist(x, torch.zeros(shape), c=C)
+    assert distances.shape == shape[:-1]
+    assert bool((distances == 0.0).all())
+    (out.sum() + distances.sum()).backward()
+    assert x.grad is not None and x.grad.shape == shape

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from ternvae.manifolds import PoincareBall, math, programs
@@ -93,19 +94,71 @@ def test_gradients_per_sample() -> None:
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
+# Other ways to differentiate
+
+
+@pytest.mark.parametrize("fallback", FALLBACK)
+@pytest.mark.parametrize("name", ["mobius_add", "dist", "geodesic", "weighted_midpoint"])
+def test_batched_gradients(name: str, fallback: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backward pass runs inside vmap, the forward pass did not."""
+    if fallback:
+        monkeypatch.setattr(programs, "_tiles", None)
+    x, y, v = points(3)
+
+    def function(x: Tensor, c: Tensor) -> Tensor:
+        return FUNCTIONS[name](x, y, v, c)
+
+    inputs = (x, torch.tensor(C, dtype=torch.float64))
+    want = torch.autograd.functional.jacobian(function, inputs)
+    got = torch.autograd.functional.jacobian(function, inputs, vectorize=True)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    # The same by the other vmap, around autograd.grad.
+    leaf = x.clone().requires_grad_()
+    out = function(leaf, inputs[1])
+    basis = torch.eye(out.numel(), dtype=out.dtype).view(-1, *out.shape)
+    rows = torch.func.vmap(lambda g: torch.autograd.grad(out, leaf, g, retain_graph=True)[0])(basis)
+    torch.testing.assert_close(rows.view_as(want[0]), want[0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("fallback", FALLBACK)
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing(reentrant: bool, fallback: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept for the backward pass is asked for once, as checkpointing demands."""
+    if fallback:
+        monkeypatch.setattr(programs, "_tiles", None)
+
+    def function(x: Tensor, y: Tensor, v: Tensor, c: Tensor) -> Tensor:
+        return math.dist(math.expmap(x, v, c=c), y, c=c)
+
+    def checkpointed(*args: Tensor) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=reentrant)
+
+    if reentrant:  # supports .backward() only
+        leaves = [t.requires_grad_() for t in points()]
+        checkpointed(*leaves, torch.tensor(C, dtype=torch.float64)).sum().backward()
+        _, want = outcome(function, tuple(points()), C, torch.ones_like)
+        for leaf, grad in zip(leaves, want[:3], strict=True):
+            assert torch.equal(leaf.grad, grad)
+    else:
+        got, want = (outcome(f, tuple(points()), C) for f in (checkpointed, function))
+        assert_outcomes_close(got, want)
+
+
 # torch.compile
 
-
-# As torch operations, these trace the rule of another one of the functions once more.
-REPEATED = (
-    "mobius_sub",
-    "mobius_matvec",
-    "mobius_pointwise_mul",
-    "midpoint",
-    "gyration",
-    "egrad2rgrad",
-    "parallel_transport0back",
-    "inv_sproj",
+# As torch operations the others are traced in the same way, and slowly: one of each kind of rule.
+TRACED = (
+    "mobius_add",
+    "mobius_scalar_mul",
+    "dist",
+    "dist2plane",
+    "pairwise_dist",
+    "expmap",
+    "logmap",
+    "parallel_transport",
+    "weighted_midpoint",
+    "project",
 )
 
 
@@ -122,7 +175,7 @@ def test_compiled_graph(name: str) -> None:
     assert_outcomes_close(got, outcome(FUNCTIONS[name], inputs, C))
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in REPEATED])
+@pytest.mark.parametrize("name", TRACED)
 def test_compiled_graph_of_torch_operations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_tiles", None)
     inputs = tuple(points(dtype=torch.float32))
