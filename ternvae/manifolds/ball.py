@@ -57,6 +57,9 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         self.register_buffer("c_reference", torch.tensor(value, dtype=torch.float64, device=device))
         ratio = nn.Parameter(torch.zeros_like(self.c_reference)) if learnable else None
         self.register_parameter("log_c_ratio", ratio)
+        # The buffer, its version and its value as of the last reading.
+        version = 0 if self.c_reference.is_inference() else self.c_reference._version
+        self._c_read: tuple[Any, int, float] = (self.c_reference, version, value)
 
     @property
     def learnable(self) -> bool:
@@ -74,16 +77,19 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def _c(self) -> Curvature:
         """The curvature as the formulas take it.
 
-        A fixed curvature on the host is passed as a number, which fits tensors of any device. Read
-        anew each time, so that it cannot go stale; on an accelerator it is never read back.
+        A fixed curvature on the host is passed as a number, which fits tensors of any device. It
+        is read once, and again whenever the buffer was replaced or written to.
         """
         # Straight to where modules keep tensors: this is on the path of every operation.
         c: Any = self._buffers["c_reference"]
         if self._parameters["log_c_ratio"] is not None:
             return self.c
-        if not c.is_cpu or torch.compiler.is_compiling():
+        if not c.is_cpu or torch.compiler.is_compiling() or c.is_inference():
             return c  # type: ignore[no-any-return]
-        value: float = c.item()
+        read, version, value = self._c_read
+        if read is not c or version != c._version:
+            value = c.item()
+            self._c_read = c, c._version, value
         return value
 
     def _limit(self, dtype: torch.dtype, project: bool = True) -> num.Limit | None:

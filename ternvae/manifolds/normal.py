@@ -18,7 +18,7 @@ from torch.distributions import Distribution, constraints, register_kl
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds.ball import PoincareBall
-from ternvae.manifolds.math import project
+from ternvae.manifolds.math import expmap
 
 
 class _InsideBall(constraints.Constraint):
@@ -131,8 +131,8 @@ class WrappedNormal(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         v = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         u = v / self.ball.lambda_x(self.loc, keepdim=True)
-        z = self.ball.expmap(self.loc, u, project=False)
-        return project(z, c=self.ball.c), v
+        limit = num.limit_of(self.loc.dtype, None)
+        return expmap(self.loc, u, c=self.ball._c, limit=limit), v
 
     def _log_density(self, v: Tensor) -> Tensor:
         """Log-density at frame coordinates ``v`` (..., d): (...)."""

@@ -415,3 +415,32 @@ def test_only_geoopts_own_warnings_are_silenced() -> None:
     )
     assert "DeprecationWarning" in done.stderr
     assert done.returncode == 1
+
+
+def test_a_fixed_curvature_is_read_anew_only_when_it_has_changed() -> None:
+    """Operations read nothing back, and never use a stale value."""
+    x = torch.tensor([[0.1, 0.2]])
+    ball = PoincareBall(2.0)
+
+    def check(expected: float) -> None:
+        assert torch.equal(ball.dist0(x), math.dist0(x, c=expected))
+
+    with torch.profiler.profile() as seen:
+        check(2.0)
+    assert "aten::_local_scalar_dense" not in {event.key for event in seen.key_averages()}
+    ball.load_state_dict(PoincareBall(3.0).state_dict())
+    check(3.0)
+    with torch.no_grad():
+        ball.c_reference.fill_(4.0)
+    check(4.0)
+    ball.c_reference = torch.tensor(5.0, dtype=torch.float64)
+    check(5.0)
+    ball = copy.deepcopy(ball)
+    ball.c_reference.mul_(0.5)
+    check(2.5)
+    ball = pickle.loads(pickle.dumps(ball))  # noqa: S301
+    check(2.5)
+    with torch.inference_mode():
+        ball = PoincareBall(1.5)
+        check(1.5)
+    check(1.5)
