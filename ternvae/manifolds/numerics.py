@@ -28,23 +28,25 @@ SMALLEST_SQUARE: Final = 1e-30
 """Least ``c |v|^2`` that a removable singularity (such as tanh(z)/z at 0) is divided by. Below it
 the limit at 0 is exact in float64."""
 
-SMALLEST_SQUARED_DISTANCE: Final = 1e-50
+SMALLEST_SQUARED_DISTANCE: Final = 1e-44
 """Least ``c |v|^2`` in the gradients of distances, which have a unit direction at any distance but
-0. Between points closer than ``1e-25 / sqrt(c)`` the gradient tends to the subgradient 0."""
+0. Between points closer than ``1e-22 / sqrt(c)`` the gradient tends to the subgradient 0."""
 
 SMALLEST_SQUARED_LENGTH: Final = 1e-290
 """Least square whose root is taken: the derivative of the root is finite above."""
 
-PROJECTION_ULPS: Final = {torch.float32: 4, torch.float64: 16}
-"""Points within this many machine epsilons of the limit count as beyond it, and a projected point
-lands twice as far inside. The distance between the two margins absorbs the rounding of the
-projected coordinates, which makes projection idempotent; the distance from the threshold to the
-limit absorbs the rounding of whoever checks the norm. float32 coordinates are rounded once, float64
-ones several times."""
+PROJECTION_ULPS: Final = {torch.float32: (4.0, 8.0), torch.float64: (16.0, 32.0)}
+"""Points within the first number of machine epsilons of ``max_radius`` count as beyond it, and a
+projected point lands the second number inside. What is between the two absorbs the rounding of the
+projected coordinates, which makes projection idempotent; what is before the limit absorbs the
+rounding of whoever checks the norm. float32 coordinates are rounded once, float64 ones several
+times."""
 
-_PROJECTION_MARGINS: Final = {
-    dtype: ulps * torch.finfo(dtype).eps for dtype, ulps in PROJECTION_ULPS.items()
-}
+RIM_ULPS: Final = {torch.float32: (0.9, 1.5), torch.float64: (16.0, 32.0)}
+"""The same at the rim, where nobody asked for a margin: in float32 a point that is moved by it is
+still correct to 2.5e-7, and inside when its norm is computed in float32."""
+
+_EPSILONS: Final = {dtype: torch.finfo(dtype).eps for dtype in SUPPORTED_DTYPES}
 
 
 def check_curvature(c: Curvature) -> float:
@@ -136,9 +138,10 @@ class Limit(NamedTuple):
 def limit_of(dtype: torch.dtype, max_radius: float | None) -> Limit:
     """Return the limit for points stored in ``dtype``: that of ``max_radius``, or of the rim."""
     check_dtype(dtype)
-    limit = 1.0 if max_radius is None else max_radius
-    margin = _PROJECTION_MARGINS[dtype]
-    return Limit(threshold=limit * (1.0 - margin), target=limit * (1.0 - 2.0 * margin))
+    eps = _EPSILONS[dtype]
+    limit, margins = (1.0, RIM_ULPS) if max_radius is None else (max_radius, PROJECTION_ULPS)
+    threshold, target = margins[dtype]
+    return Limit(threshold=limit * (1.0 - threshold * eps), target=limit * (1.0 - target * eps))
 
 
 def root(square: Tensor) -> Tensor:

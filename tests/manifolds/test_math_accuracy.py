@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ternvae.manifolds import math, numerics
+from ternvae.manifolds import PoincareBall, math, numerics
 from tests.manifolds import oracle
 from tests.manifolds.functions import by_programs_and_by_torch
 
@@ -122,6 +122,23 @@ def test_expmap_from_the_rim_to_the_centre(norm: float, dtype: torch.dtype) -> N
     for row in range(COUNT):
         want = oracle.expmap(oracle.exact(x[row]), oracle.exact(u[row]), mp.mpf(1))
         assert oracle.relative_error(got[row], want) < tolerance
+
+
+@pytest.mark.parametrize("c", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("dim", [2, 16, 128])
+def test_methods_of_the_ball_at_the_rim(dim: int, c: float) -> None:
+    """Results nearer to the rim than float32 reaches are moved inside, by less than 2.5e-7."""
+    ball = PoincareBall(c)
+    for norm in (0.95, 1 - 1e-4, 1 - 1e-5):
+        x, y = (oracle.points(norm, 8, dim, c, seed=s).float() for s in (1, 2))
+        u = oracle.points(0.9, 8, dim, c, seed=3).float()
+        for method, second in (("mobius_add", y), ("expmap", u)):
+            got = getattr(ball, method)(x, second)
+            assert bool((ball.c.sqrt() * got.double().norm(dim=-1) < 1.0).all())
+            for row in range(8):
+                exactly = getattr(oracle, method)
+                want = exactly(oracle.exact(x[row]), oracle.exact(second[row]), mp.mpf(c))
+                assert oracle.relative_error(got[row], want) < 2.5e-7, (norm, method)
 
 
 @pytest.mark.parametrize("r", [-2.0, -0.5, 0.0, 1e-9, 0.5, 1.0, 3.0])

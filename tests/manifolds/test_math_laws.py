@@ -228,8 +228,8 @@ def test_projection_in_any_dimension(
 
 
 def test_without_max_radius_points_reach_far() -> None:
-    """Saturation distance: about 14.5 in float32 and 33 in float64, for c = 1."""
-    for dtype, at_least in ((torch.float32, 14.0), (torch.float64, 33.0)):
+    """Saturation distance: about 16 in float32 and 33 in float64, for c = 1."""
+    for dtype, at_least in ((torch.float32, 15.5), (torch.float64, 33.0)):
         x = math.project(torch.ones(4, dtype=dtype), c=1.0)
         assert at_least < math.dist0(x, c=1.0).item() < at_least + 2.0
 
