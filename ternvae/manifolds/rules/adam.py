@@ -23,7 +23,7 @@ class Hyperparameters(NamedTuple):
     """Numbers, 0-dim tensors, or one number per point.
 
     Attributes:
-        lr: learning rate; negative to ascend is not meant, see ``sign``.
+        lr: learning rate.
         sign: 1 to descend, -1 to ascend.
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
@@ -68,7 +68,8 @@ def step(decays: bool, amsgrad: bool) -> Formula:
         second = second + (1.0 - h.beta2) * (squared - second)
         if decays:
             # Along the diameter, transport only rescales: by the ratio of the conformal factors.
-            p = ScalarMul.forward(wide, p, h.shrink + 0.0 * gap)[0]
+            factor = h.shrink + 0.0 * gap  # one number per point
+            p = ScalarMul.forward(wide, p, factor)[0]
             (shrunk,) = m.measure(m.gap(p))
             ratio = shrunk / gap
         else:
