@@ -166,10 +166,9 @@ def add_shared_options(parser: argparse.ArgumentParser, overridden: str) -> None
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--out``, for :func:`write_results`; ``--output`` is the same."""
+    """Add ``--out``, for :func:`write_results`."""
     parser.add_argument(
         "--out",
-        "--output",
         type=Path,
         default=ROOT / "benchmarks" / "results",
         help="folder of the result files; default benchmarks/results",

@@ -20,6 +20,7 @@ from ternvae.manifolds.rules import adam
 from ternvae.manifolds.vectors import Metric
 
 _Point = geoopt.ManifoldTensor
+_NEVER = torch.zeros((), device="cpu")
 _HOST_DEVICES = ("cpu", "mps")
 
 
@@ -211,12 +212,12 @@ class RiemannianAdam(Optimizer):
         if programs.fits(rows) and not compiling and not isinstance(group["lr"], Tensor):
             numbers: Any = hyperparameters  # none is a tensor here
             programs.update(formula, ball.c.item(), limit, numbers, rows[:3], rows[3:])
-            torch.autograd.graph.increment_version(points)
             new = rows[1:]
         else:
             m = Metric(ball._c, limit, False, points[0].dtype)
             new = list(formula(m, hyperparameters, *rows))
         _write_back(new[0], [p.data for p in points])
+        torch.autograd.graph.increment_version(points)  # neither way has told autograd
         for values, name in zip(new[1:], names, strict=True):
             _write_back(values, [s[name] for s in states])
 
@@ -275,9 +276,9 @@ def _together(params: list[Any], state: dict[Any, Any]) -> list[list[Any]]:
             continue
         key: Any = id(p)
         if isinstance(p.manifold, PoincareBall) and p.ndim > 0:
-            step = state[p].get("step") if p in state else None
-            # A step on an accelerator is not read back; it differs from row to row then.
-            count = step.item() if step is not None and step.is_cpu else step is None
+            step = state[p].get("step", _NEVER) if p in state else _NEVER
+            # A step on an accelerator is not read back: corrections go row by row there.
+            count = step.item() if step.is_cpu else None
             key = (id(p.manifold), p.shape[-1], p.dtype, p.device, count, p.grad is None)
         groups.setdefault(key, []).append(p)
     return list(groups.values())

@@ -275,6 +275,31 @@ def test_max_radius_is_obeyed_when_the_curvature_moves(
     assert (ball.c.item() > 1.0) == (direction > 0)
 
 
+@pytest.mark.parametrize("learnable", [False, True])
+def test_points_updated_together_are_updated_as_if_alone(learnable: bool) -> None:
+    """Also if one of them gets its first gradient when the other has already made a step."""
+
+    def run(together: bool) -> list[Tensor]:
+        ball = PoincareBall(0.7, learnable=learnable)
+        balls = [ball, ball] if together else [ball, copy.deepcopy(ball)]
+        starts = [oracle.points(0.5, n, 3, 0.7, seed=n) for n in (4, 2)]
+        points = [ManifoldParameter(x, manifold=b) for x, b in zip(starts, balls, strict=True)]
+        opt = RiemannianAdam(points, lr=0.05, weight_decay=0.1, amsgrad=True)
+        for step in range(4):
+            for k, p in enumerate(points):
+                p.grad = oracle.points(1.0, len(p), 3, 1.0, seed=10 * step + k)
+            if step == 0:
+                points[1].grad = None
+            versions = [p._version for p in points]
+            opt.step()
+            moved = [p._version > v for p, v in zip(points, versions, strict=True)]
+            assert moved[0] and (step == 0 or moved[1])
+        return [p.detach().clone() for p in points]
+
+    for ours, alone in zip(run(True), run(False), strict=True):
+        torch.testing.assert_close(ours, alone, rtol=1e-14, atol=1e-16)
+
+
 # Mixed models and state
 
 
