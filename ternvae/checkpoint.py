@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 
 __all__ = ["FORMAT_VERSION", "CheckpointError", "load_checkpoint", "save_checkpoint", "write_whole"]
 
-FORMAT_VERSION = 1
+#: 2: the charts of the branches are the model's own, in format 1 they were the decoder's.
+FORMAT_VERSION = 2
 
 _REQUIRED = (
     "model_state_dict",
@@ -81,4 +83,18 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     missing = [key for key in _REQUIRED if key not in contents]
     if missing:
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(missing)}")
-    return dict(contents)
+    return _from_format_1(contents) if version == 1 else dict(contents)
+
+
+def _from_format_1(contents: dict[str, Any]) -> dict[str, Any]:
+    """The same with today's names of the weights; its progress belongs to another trainer."""
+    renamed = {
+        re.sub(r"^decoder\.(charts\.|trunk\.)", _new_prefix, name): value
+        for name, value in contents["model_state_dict"].items()
+    }
+    kept = {key: value for key, value in contents.items() if key != "progress"}
+    return {**kept, "model_state_dict": renamed}
+
+
+def _new_prefix(found: re.Match[str]) -> str:
+    return "charts." if found[1] == "charts." else "decoder."

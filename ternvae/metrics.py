@@ -152,6 +152,17 @@ def _level_moments(
     return mean, np.bincount(valuation, centred * centred, n_digits + 1) / count
 
 
+def _all_within(radius: NDArray[np.float64], ball: Any) -> float:
+    """1.0 if every radius is finite and inside ``max_radius``, else 0.0."""
+    return float((radius <= float(ball.hyperbolic_radius_max)).all())
+
+
+def _tied_share(radius: NDArray[np.float64], valuation: NDArray[np.int64]) -> float:
+    """Share of the rows with the radius of another row of their level."""
+    _, count = np.unique(np.stack([valuation, radius]), axis=1, return_counts=True)
+    return float(count[count > 1].sum() / len(radius))
+
+
 # --- the evaluator --------------------------------------------------------------------------
 
 
@@ -202,15 +213,32 @@ class Evaluator:
         return Metrics(ordered, dict(self.sampling))
 
     def branch_a(self, model: EmbeddingModel) -> dict[str, float]:
-        """The metrics that depend on branch A alone; they stand still while it is frozen."""
+        """The metrics that depend on branch A alone; they stand still while it is frozen.
+
+        Beside them ``richness_A``, ``r_v0_A`` and ``r_vn_A``: richness and the mean radii of the
+        first and the last level, which are no metrics of the model but say how A lies in the ball;
+        and ``points_valid_A``, 1 if every point is finite and inside ``max_radius``, else 0.
+        """
         radius = _to_numpy(model.ball.dist0(self.embed(model, "A")))
+        valuation = self._valuation.numpy()
+        mean, variance = _level_moments(radius, valuation, self.space.n_digits)
         return {
             "coverage": self.coverage(model, "A"),
-            "hierarchy_A": spearman(self._valuation.numpy(), radius),
+            "hierarchy_A": spearman(valuation, radius),
+            "richness_A": float(variance.mean()),
+            "r_v0_A": float(mean[0]),
+            "r_vn_A": float(mean[-1]),
+            "points_valid_A": _all_within(radius, model.ball),
         }
 
     def branch_b(self, model: EmbeddingModel) -> dict[str, float]:
-        """The metrics of branch B; warns of levels that have collapsed."""
+        """The metrics of branch B; warns of levels that have collapsed.
+
+        Beside them two signs of trouble: ``tied_share``, the share of points whose radius equals
+        another's of the same level, and ``limit_share``, the share whose radius is within
+        0.1 % of the largest that ``max_radius`` allows; and ``points_valid``, 1 if every point is
+        finite and inside ``max_radius``, else 0.
+        """
         ball = model.ball
         points = self.embed(model, "B")
         radius = _to_numpy(ball.dist0(points))
@@ -228,6 +256,9 @@ class Evaluator:
             "ultrametric_corr": self._ultrametric_corr(ball, points),
             "triplet_accuracy": self._triplet_accuracy(ball, points),
             **{f"r_v{v}": float(mean) for v, mean in enumerate(level_mean)},
+            "tied_share": _tied_share(radius, valuation),
+            "limit_share": float((radius >= 0.999 * float(ball.hyperbolic_radius_max)).mean()),
+            "points_valid": _all_within(radius, ball),
         }
 
     def _warn_of_collapse(self, hierarchy: float) -> None:
@@ -248,11 +279,8 @@ class Evaluator:
 
     def points_valid(self, model: EmbeddingModel) -> bool:
         """Whether every point of both branches is finite and inside the ball's ``max_radius``."""
-        limit = model.ball.hyperbolic_radius_max
-        return all(
-            bool((model.ball.dist0(self.embed(model, branch)) <= limit).all())
-            for branch in _BRANCHES
-        )
+        radii = (_to_numpy(model.ball.dist0(self.embed(model, branch))) for branch in _BRANCHES)
+        return all(_all_within(radius, model.ball) == 1 for radius in radii)
 
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
         """Share of all N sequences that survive encode, ball, decode with every digit right."""

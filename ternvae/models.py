@@ -8,7 +8,7 @@ The generative model.  With v the valuation of a sequence x and d the dimension 
 
     branch A   p(z)     = WN(origin, 1)        q(z | x) = WN(point_A(x), scale_A(x))
     branch B   p(z | v) = WN(prototype_v, 1)   q(z | x) = WN(point_B(x), scale_B(x))
-    both       p(x | z) = product over digits of softmax(decoder(log_0 z))
+    both       p(x | z) = product over digits of softmax(decoder(chart(log_0 z)))
 
 WN is the wrapped normal of Nagano et al. 2019 with scales in units of hyperbolic length.  The
 prototypes are points of the ball, one per level: the centres of branch B's prior.  They are
@@ -18,6 +18,7 @@ points of the ball they are moved by Riemannian Adam.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -75,16 +76,28 @@ class BallProjection(nn.Module):
     ``max_radius`` and leaves the direction free at every radius.
     """
 
-    def __init__(self, ball: PoincareBall, hidden_dim: int, latent_dim: int, layers: int) -> None:
+    def __init__(
+        self,
+        ball: PoincareBall,
+        hidden_dim: int,
+        latent_dim: int,
+        layers: int,
+        *,
+        float64: bool,
+    ) -> None:
         super().__init__()
         self.ball = ball
+        self.float64 = float64
         self.direction = _head(hidden_dim, latent_dim, layers)
         self.radius = _head(hidden_dim, 1, layers)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, hidden_dim) to points (batch, latent_dim)."""
-        unit = F.normalize(self.direction(features), dim=-1)
-        radius = self.ball.hyperbolic_radius_max * torch.sigmoid(self.radius(features))
+        direction, radius = self.direction(features), self.radius(features)
+        if self.float64:
+            direction, radius = direction.double(), radius.double()
+        unit = F.normalize(direction, dim=-1)
+        radius = self.ball.hyperbolic_radius_max * torch.sigmoid(radius)
         return self.ball.expmap0(unit * (radius / 2))
 
 
@@ -99,6 +112,8 @@ class Encoder(nn.Module):
         hidden_dim: int,
         projection_layers: int,
         dropout: float,
+        *,
+        float64: bool,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -111,19 +126,26 @@ class Encoder(nn.Module):
             nn.SiLU(),
             nn.Dropout(dropout),
         )
-        self.projection = BallProjection(ball, hidden_dim, latent_dim, projection_layers)
+        self.projection = BallProjection(
+            ball, hidden_dim, latent_dim, projection_layers, float64=float64
+        )
         self.log_variance = nn.Linear(hidden_dim, latent_dim)
         nn.init.constant_(self.log_variance.bias, _INITIAL_LOG_VARIANCE)
 
     def forward(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
         """Sequences (batch, n) to centres and scales, both (batch, latent_dim)."""
         features = self.features(self._one_hot(sequences))
-        log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
-        return self.projection(features), torch.exp(0.5 * log_variance)
+        with full_precision(features):
+            features = features.to(self.log_variance.weight.dtype)
+            log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
+            points = self.projection(features)
+            return points, torch.exp(0.5 * log_variance).to(points.dtype)
 
     def centres(self, sequences: Tensor) -> Tensor:
         """Only the centres of the posteriors, (batch, latent_dim)."""
-        points: Tensor = self.projection(self.features(self._one_hot(sequences)))
+        features = self.features(self._one_hot(sequences))
+        with full_precision(features):
+            points: Tensor = self.projection(features.to(self.log_variance.weight.dtype))
         return points
 
     def _one_hot(self, sequences: Tensor) -> Tensor:
@@ -132,18 +154,15 @@ class Encoder(nn.Module):
         return one_hot.flatten(-2).to(self.log_variance.weight.dtype)
 
 
-class Decoder(nn.Module):
-    """Point of the ball to digits; sees the point through log_0 and nothing else.
+class Decoder(nn.Sequential):
+    """Charted point to digits: (batch, hidden_dim) to logits (batch, n_digits, 3).
 
-    The two branches lay out the ball differently, so each has its own linear chart of the tangent
-    space at the origin; all that turns a charted point into digits is shared.
+    One decoder serves both branches.  They lay out the ball differently, so each has its own
+    linear chart of the tangent space at the origin in front of it; see :class:`TernaryVAE`.
     """
 
-    def __init__(self, ball: PoincareBall, n_digits: int, latent_dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.ball = ball
-        self.charts = nn.ModuleDict({b: nn.Linear(latent_dim, hidden_dim) for b in BRANCHES})
-        self.trunk = nn.Sequential(
+    def __init__(self, n_digits: int, hidden_dim: int) -> None:
+        super().__init__(
             nn.LayerNorm(hidden_dim),
             nn.SiLU(),
             nn.Linear(hidden_dim, hidden_dim),
@@ -153,10 +172,11 @@ class Decoder(nn.Module):
             nn.Unflatten(-1, (n_digits, 3)),
         )
 
-    def forward(self, points: Tensor, branch: str) -> Tensor:
-        """Points (batch, latent_dim) to logits (batch, n_digits, 3)."""
-        logits: Tensor = self.trunk(self.charts[branch](self.ball.logmap0(points)))
-        return logits
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast is on for the tensor's device: a block in which it is off."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class TernaryVAE(nn.Module):
@@ -169,7 +189,12 @@ class TernaryVAE(nn.Module):
         projection_layers: linear layers in each head of the ball projections, at least 1.
         dropout: probability of dropping a hidden feature of an encoder, in [0, 1).
         curvature: c > 0; the ball has sectional curvature -c.
+        learnable_curvature: whether c is a parameter that starts there.
         max_radius: share of the ball's Euclidean radius in use, in (0, 1).
+        mathematical_precision: whether points, radii and densities are float64 whatever the dtype
+            of the weights is.
+
+    Hidden layers may run under ``torch.autocast``; whatever touches the ball opts out of it.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -183,7 +208,9 @@ class TernaryVAE(nn.Module):
         projection_layers: int = 2,
         dropout: float = 0.0,
         curvature: float = 1.0,
+        learnable_curvature: bool = False,
         max_radius: float = 0.95,
+        mathematical_precision: bool = False,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -196,7 +223,7 @@ class TernaryVAE(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         self.space = TernarySpace(n_digits)
-        self.ball = PoincareBall(c=curvature, max_radius=max_radius)
+        self.ball = PoincareBall(c=curvature, max_radius=max_radius, learnable=learnable_curvature)
         #: Keywords that rebuild this model; a checkpoint stores them beside the weights.
         self.config: dict[str, Any] = {
             "n_digits": n_digits,
@@ -205,17 +232,27 @@ class TernaryVAE(nn.Module):
             "projection_layers": projection_layers,
             "dropout": dropout,
             "curvature": curvature,
+            "learnable_curvature": learnable_curvature,
             "max_radius": max_radius,
+            "mathematical_precision": mathematical_precision,
         }
+        self._float64 = mathematical_precision
         self.encoders = nn.ModuleDict(
             {
                 branch: Encoder(
-                    self.ball, n_digits, latent_dim, hidden_dim, projection_layers, dropout
+                    self.ball,
+                    n_digits,
+                    latent_dim,
+                    hidden_dim,
+                    projection_layers,
+                    dropout,
+                    float64=mathematical_precision,
                 )
                 for branch in BRANCHES
             }
         )
-        self.decoder = Decoder(self.ball, n_digits, latent_dim, hidden_dim)
+        self.charts = nn.ModuleDict({b: nn.Linear(latent_dim, hidden_dim) for b in BRANCHES})
+        self.decoder = Decoder(n_digits, hidden_dim)
         start = _INITIAL_PROTOTYPE_SPREAD * torch.randn(n_digits + 1, latent_dim)
         self.prototypes = ManifoldParameter(self.ball.projx(start), manifold=self.ball)
 
@@ -233,13 +270,21 @@ class TernaryVAE(nn.Module):
             branch: "A" or "B".
         """
         points, scale = self.encoders[branch](sequences)
-        posterior = WrappedNormal(points, scale, self.ball, validate_args=False)
-        sample, posterior_log_prob = posterior.rsample_with_log_prob()
-        prior_log_prob = self.prior(branch, valuation).log_prob(sample)
-        # The densities belong to the unclipped sample; the decoder gets one inside max_radius.
-        logits = self.decoder(self.ball.projx(sample), branch)
-        radius = self.ball.dist0(points)
+        with full_precision(points):
+            posterior = WrappedNormal(points, scale, self.ball, validate_args=False)
+            sample, posterior_log_prob = posterior.rsample_with_log_prob()
+            prior_log_prob = self.prior(branch, valuation).log_prob(sample)
+            # The densities belong to the unclipped sample; the decoder gets one inside max_radius.
+            charted = self._charted(self.ball.projx(sample), branch)
+            radius = self.ball.dist0(points)
+        logits = self.decoder(charted).to(charted.dtype)
         return BranchOutput(points, radius, logits, posterior_log_prob, prior_log_prob)
+
+    def _charted(self, points: Tensor, branch: str) -> Tensor:
+        """What the decoder sees of points (batch, latent_dim): (batch, hidden_dim)."""
+        tangent: Tensor = self.ball.logmap0(points)
+        charted: Tensor = self.charts[branch](tangent.to(self.prototypes.dtype))
+        return charted
 
     def prior(self, branch: str, valuation: Tensor) -> WrappedNormal:
         """Prior of the latent point: WN(origin, 1) for A, WN(prototype of the level, 1) for B.
@@ -251,14 +296,28 @@ class TernaryVAE(nn.Module):
         Returns:
             A distribution with batch shape (batch,) and event shape (latent_dim,).
         """
-        centres = self.prototypes[valuation]
+        centres = self.prototypes[valuation].to(self.point_dtype)
         if branch == "A":
             centres = torch.zeros_like(centres)
         return WrappedNormal(centres, torch.ones_like(centres), self.ball, validate_args=False)
 
+    def encoder(self, branch: str) -> Encoder:
+        """The encoder of branch "A" or "B"."""
+        encoder = self.encoders[branch]
+        assert isinstance(encoder, Encoder)  # noqa: S101 - ModuleDict forgets the type
+        return encoder
+
+    @property
+    def point_dtype(self) -> torch.dtype:
+        """In what points of the ball are represented: that of the weights, or float64."""
+        return torch.float64 if self._float64 else self.prototypes.dtype
+
     def coverage_modules(self) -> tuple[nn.Module, ...]:
-        """What coverage through A depends on: freeze these and it cannot change any more."""
-        return self.encoders["A"], self.decoder.charts["A"], self.decoder.trunk
+        """What coverage through A depends on: freeze these and it cannot change any more.
+
+        Encoder A, its chart, the decoder, and the ball, whose curvature may be learned.
+        """
+        return self.encoders["A"], self.charts["A"], self.decoder, self.ball
 
     # --- inference --------------------------------------------------------------------------
 
@@ -272,7 +331,7 @@ class TernaryVAE(nn.Module):
             branch: "A" or "B".
 
         Returns:
-            (batch, latent_dim) points in the model's dtype, on the model's device.
+            (batch, latent_dim) points of ``point_dtype``, on the model's device.
 
         Raises:
             ValueError: a value outside the space, a wrong shape or an unknown branch.
@@ -290,7 +349,7 @@ class TernaryVAE(nn.Module):
                 f"expected indices of shape (batch,) or sequences of shape (batch, "
                 f"{self.space.n_digits}), got shape {tuple(np.shape(given))}"
             )
-        encoder = self._encoder(branch)
+        encoder = self.encoder(branch)
         was_training = encoder.training
         encoder.eval()
         try:
@@ -322,7 +381,8 @@ class TernaryVAE(nn.Module):
                 f"{given.dtype} of shape {tuple(given.shape)}"
             )
         self.ball.assert_check_point_on_manifold(given)
-        logits: Tensor = self.decoder(given.to(self.prototypes), branch)
+        given = given.to(self.prototypes.device, self.point_dtype)
+        logits: Tensor = self.decoder(self._charted(given, branch))
         return logits.argmax(-1) - 1
 
     @classmethod
@@ -346,11 +406,6 @@ class TernaryVAE(nn.Module):
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
         return model.to(device).eval()
-
-    def _encoder(self, branch: str) -> Encoder:
-        encoder = self.encoders[branch]
-        assert isinstance(encoder, Encoder)  # noqa: S101 - ModuleDict forgets the type
-        return encoder
 
     def _check_branch(self, branch: str) -> None:
         if branch not in BRANCHES:

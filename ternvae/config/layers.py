@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from ternvae.config.conflicts import Conflict, ConflictError
 from ternvae.config.errors import Problem, ProfileError, shown, shown_key
-from ternvae.config.profile import Conflict, ConflictError, Profile
+from ternvae.config.profile import Profile
 from ternvae.config.reading import (
     MAX_BYTES,
     Branch,

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-__all__ = ["choose_device", "memory_of"]
+__all__ = ["choose_device", "is_out_of_memory", "memory_of"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -36,3 +36,14 @@ def memory_of(device: torch.device) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out, on an accelerator or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # On the host torch raises a plain RuntimeError, so only its text tells.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        said in text for said in ("can't allocate memory", "not enough memory", "bad_alloc")
+    )

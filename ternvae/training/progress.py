@@ -34,8 +34,8 @@ class Progress:
 
     Attributes:
         epoch: epochs done.
-        coverage_frozen: whether encoder A and the decoder have been frozen.
-        best: the best model so far, None before the first evaluation.
+        coverage_reached: whether coverage through A has met its target.
+        kept: the best models so far, the best one first.
         epochs_to: first epoch with coverage 0.99, coverage 1, and all targets met; None until then.
         seconds: spent on training steps (``train``) and on metrics (``evaluate``), since the first
             step (``total``), and from the first step to all targets (``to_targets``, None until
@@ -43,8 +43,8 @@ class Progress:
     """
 
     epoch: int = 0
-    coverage_frozen: bool = False
-    best: Best | None = None
+    coverage_reached: bool = False
+    kept: list[Best] = field(default_factory=list)
     epochs_to: dict[str, int | None] = field(
         default_factory=lambda: dict.fromkeys(("coverage_99", "coverage_100", "targets"))
     )
@@ -59,8 +59,12 @@ class Progress:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:
         """The inverse of :meth:`to_dict`."""
-        best = values["best"]
-        return cls(**{**values, "best": None if best is None else Best(**best)})
+        return cls(**{**values, "kept": [Best(**each) for each in values["kept"]]})
+
+    @property
+    def best(self) -> Best | None:
+        """The best model so far, None before the first evaluation."""
+        return self.kept[0] if self.kept else None
 
     def start_clock(self) -> None:
         """Begin, or after a resumption go on, counting ``seconds["total"]``."""

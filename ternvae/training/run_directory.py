@@ -38,7 +38,8 @@ class RunDirectory:
         metrics.jsonl    one object per evaluated epoch
         metrics.json     the final summary
         train.log        the same lines as the terminal
-        checkpoints/     best_Q.pt, last.pt, epoch_020.pt ...
+        checkpoints/     best_Q.pt, last.pt, epoch_020.pt ..., best_epoch_035.pt ...
+        tensorboard/     event files, if wanted
 
     Nothing is created before :meth:`open`.
 
@@ -55,10 +56,15 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best_Q.pt"
         self.last = self.checkpoints / "last.pt"
+        self.tensorboard = self.path / "tensorboard"
 
     def numbered(self, epoch: int) -> Path:
         """Where the checkpoint of an epoch goes."""
         return self.checkpoints / f"epoch_{epoch:03d}.pt"
+
+    def good(self, epoch: int) -> Path:
+        """Where the model of an epoch goes that is among the best."""
+        return self.checkpoints / f"best_epoch_{epoch:03d}.pt"
 
     def check(self, *, resuming: bool) -> None:
         """Raise if the directory holds another run or cannot be one.

@@ -1,10 +1,38 @@
-"""The learning rate as a pure function of the epoch."""
+"""The learning rate, and what follows it, as pure functions of the epoch."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["mathematical_cosine"]
+__all__ = ["learning_rate", "mathematical_cosine", "richness_headroom"]
+
+#: How far the richness term aims above the target: always, and while the learning rate is at its
+#: peak.  Steps are noisy then, so room between the levels is given to spread first and to order
+#: last, and Q is best where a cycle ends instead of somewhere in its noise.
+RICHNESS_HEADROOM, RICHNESS_HEADROOM_AT_PEAK = 0.1, 1.0
+
+
+def learning_rate(epoch: float, *, type: str, lr: float, **cosine: float) -> float:
+    """The learning rate of a profile's scheduler.
+
+    Args:
+        epoch: epochs since the start of training, fractional inside an epoch.
+        type: "mathematical_cosine", or "constant": ``lr`` as it is once the warm-up is over.
+        lr: the peak learning rate.
+        cosine: the other arguments of :func:`mathematical_cosine`.
+
+    Returns:
+        The learning rate.
+    """
+    if type == "constant" and epoch >= cosine["warmup_epochs"]:
+        return lr
+    return mathematical_cosine(epoch, lr=lr, **cosine)
+
+
+def richness_headroom(rate: float, peak: float) -> float:
+    """How far above its target richness is aimed at, as a share of the target."""
+    rise = RICHNESS_HEADROOM_AT_PEAK - RICHNESS_HEADROOM
+    return RICHNESS_HEADROOM + rise * rate / peak
 
 
 def mathematical_cosine(

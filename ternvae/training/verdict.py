@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from ternvae.metrics import collapse_excess
 
-__all__ = ["CHECKS", "rank", "target_met", "targets_met", "validation_results"]
+__all__ = ["CHECKS", "defined_metrics", "rank", "target_met", "targets_met", "validation_results"]
 
 #: Targets that are met from below; the others are met from above.
 _LOWER_IS_BETTER = frozenset({"hierarchy_B"})
@@ -75,16 +75,20 @@ def validation_results(
     radii = [metrics[f"r_v{v}"] for v in range(n_digits + 1)]
     met = targets_met(metrics, targets, n_digits=n_digits)
     results = {check: met[name] for name, check in CHECKS.items()}
-    defined = {k: v for k, v in metrics.items() if not _undefined(k, n_digits)}
-    results["numerical_stability"] = points_valid and all(map(math.isfinite, defined.values()))
+    defined = defined_metrics(metrics, n_digits).values()
+    results["numerical_stability"] = points_valid and all(map(math.isfinite, defined))
     results["p_adic_structure"] = all(a > b for a, b in pairwise(radii))
     results["mathematical_foundation_ready"] = all(results.values())
     return results
 
 
-def _undefined(name: str, n_digits: int) -> bool:
-    """With one digit all distances are equal: no triple and no correlation exists."""
-    return n_digits == 1 and name in {"ultrametric_corr", "triplet_accuracy"}
+def defined_metrics(metrics: Mapping[str, float], n_digits: int) -> dict[str, float]:
+    """Without those that do not exist.
+
+    With one digit all distances are equal, so there is no triple and no correlation with them.
+    """
+    missing = {"ultrametric_corr", "triplet_accuracy"} if n_digits == 1 else set()
+    return {name: value for name, value in metrics.items() if name not in missing}
 
 
 def rank(

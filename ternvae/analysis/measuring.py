@@ -1,0 +1,324 @@
+"""Measuring the model of a checkpoint, and holding the result against what the file says.
+
+The metrics stored in a checkpoint are those of the best model that its run had found by then.  In
+``best_Q.pt`` that is the model in the file; in ``last.pt`` or ``epoch_020.pt`` it is often an
+earlier one.  Stored and measured values are compared only where both are about the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ternvae.ceilings import ceilings
+from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.metrics import (
+    CollapsedLevelsWarning,
+    Evaluator,
+    Metrics,
+    evaluation_bytes,
+    metric_names,
+)
+from ternvae.models import BRANCHES, TernaryVAE
+from ternvae.padic import TernarySpace
+from ternvae.training.device import choose_device, memory_of
+from ternvae.training.progress import Progress
+from ternvae.training.verdict import CHECKS, validation_results
+
+__all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze"]
+
+#: Stored and measured metrics closer than this are the same.  Float32 points are rounded otherwise
+#: on another device, which moves a metric by some 1e-7 of its size and at most tips one triple in
+#: 131072; one sequence more or less of 19683 is no rounding.
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-5, 1e-6
+
+_Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """The radii of branch B in one level, hyperbolic and in units of the metric.
+
+    Attributes:
+        valuation: which level.
+        count: sequences in the level.
+        mean: mean radius.
+        std: population standard deviation; richness is the mean of its square over the levels.
+        least: smallest radius.
+        largest: largest radius.
+    """
+
+    valuation: int
+    count: int
+    mean: float
+    std: float
+    least: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value in the file that is not what its model measures.
+
+    Attributes:
+        key: where the value stands in the file, for instance ``comprehensive_metrics.richness``.
+        stored: the value in the file.
+        measured: the value measured now.
+    """
+
+    key: str
+    stored: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A checkpoint, measured; figures that the file need not hold are None or empty without it.
+
+    Attributes:
+        path: the file, as given.
+        file_bytes: its size.
+        profile: name of the profile.
+        seed: seed of the run.
+        epoch: epochs that the model was trained for.
+        n_digits: digits of a sequence.
+        latent_dim: dimension of the ball.
+        curvature: c of the ball, which has sectional curvature -c.
+        parameters: number of trainable values.
+        device: where it was measured.
+        metrics: all metrics, measured now over all sequences.
+        sampling: how the pairs and triples behind some of the metrics were chosen.
+        ceilings: how high the rank statistics of this space can go.
+        targets: what the stored profile asks for, by metric name.
+        validation: the checks, decided now; a missing target leaves out its own and readiness.
+        levels: one row per level, from valuation 0 to ``n_digits``.
+        stored_metrics: the metrics in the file, of the model of ``stored_epoch``.
+        stored_validation: the checks in the file, of the same model.
+        stored_epoch: of which epoch the stored figures are.
+        differences: stored values that the measured ones contradict; None where they cannot be
+            compared, since the file holds none or those of another model than its own.
+        warnings: what there is to beware of, in sentences.
+    """
+
+    path: str
+    file_bytes: int
+    profile: str | None
+    seed: int | None
+    epoch: int | None
+    n_digits: int
+    latent_dim: int
+    curvature: float
+    parameters: int
+    device: str
+    metrics: dict[str, float]
+    sampling: dict[str, int | bool]
+    ceilings: dict[str, float]
+    targets: dict[str, float]
+    validation: dict[str, bool]
+    levels: tuple[LevelRow, ...]
+    stored_metrics: dict[str, float]
+    stored_validation: dict[str, bool]
+    stored_epoch: int | None
+    differences: tuple[Difference, ...] | None
+    warnings: tuple[str, ...]
+
+
+# --- measuring ------------------------------------------------------------------------------
+
+
+def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
+    """Load a checkpoint, measure its model over the whole space and compare with what it says.
+
+    Args:
+        path: a checkpoint of a run, or one saved through :func:`ternvae.checkpoint.save_checkpoint`
+            with any profile.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or not such a checkpoint, its model does
+            not give points of the ball, or one of its targets is not a number.
+        ValueError: no such device, or its memory is too small for the space.
+    """
+    place = choose_device(device)
+    contents = load_checkpoint(path)
+    with torch.random.fork_rng(devices=[]):  # a new model draws weights before it gets its own
+        model = TernaryVAE.from_checkpoint(path, place)
+    n_digits = model.space.n_digits
+    targets, doubts = _targets(path, contents["profile"], n_digits)
+    _check_memory(path, model, place)
+    evaluator = Evaluator(model.space)
+    metrics, complaints = _measure(path, evaluator, model)
+    radii = {branch: _radii(evaluator, model, branch) for branch in BRANCHES}
+    limit = float(model.ball.hyperbolic_radius_max)
+    points_valid = all(bool((radius <= limit).all()) for radius in radii.values())
+    validation = _validation(metrics, targets, n_digits=n_digits, points_valid=points_valid)
+    stored_metrics = _numbers(contents["comprehensive_metrics"])
+    stored_validation = _truths(contents["validation_results"])
+    epoch = _entry(contents, "epoch", int)
+    stored_epoch = _epoch_of_best(contents.get("progress"))
+    differences = None
+    if stored_metrics and stored_epoch is not None and stored_epoch == epoch:
+        differences = (
+            *_differences("comprehensive_metrics", stored_metrics, metrics),
+            *_differences("validation_results", stored_validation, validation),
+        )
+    return Analysis(
+        path=os.fspath(path),
+        file_bytes=Path(path).stat().st_size,
+        profile=_entry(contents["profile"], "name", str),
+        seed=_entry(contents["profile"], "seed", int),
+        epoch=epoch,
+        n_digits=n_digits,
+        latent_dim=model.config["latent_dim"],
+        curvature=float(model.ball.c),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        device=str(place),
+        metrics=dict(metrics),
+        sampling=metrics.sampling,
+        ceilings=ceilings(n_digits),
+        targets=targets,
+        validation=validation,
+        levels=_levels(radii["B"], model.space),
+        stored_metrics=stored_metrics,
+        stored_validation=stored_validation,
+        stored_epoch=stored_epoch,
+        differences=differences,
+        warnings=(*doubts, *complaints),
+    )
+
+
+def analysis_json(analysis: Analysis) -> dict[str, Any]:
+    """All fields as plain values for strict JSON: NaN and infinities become None."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(analysis)), parse_constant=lambda _: None)
+    return plain
+
+
+def _check_memory(path: str | PathLike[str], model: TernaryVAE, device: torch.device) -> None:
+    space, there = model.space, memory_of(device)
+    needed = evaluation_bytes(space, model.config["latent_dim"])
+    if there is not None and needed > there:
+        raise ValueError(
+            f"{path}: too large to measure: all 3^{space.n_digits} = {space.size} points take "
+            f"about {needed / 2**30:.3g} GiB, and {device} has {there / 2**30:.3g} GiB"
+        )
+
+
+def _measure(
+    path: str | PathLike[str], evaluator: Evaluator, model: TernaryVAE
+) -> tuple[Metrics, list[str]]:
+    """All metrics, and the warnings that came with them."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CollapsedLevelsWarning)
+            metrics = evaluator(model)
+    except ValueError as error:
+        # The decoder takes points of the ball only; weights that are not finite give none.
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: the model cannot be measured: {reason}") from error
+    return metrics, [str(warning.message) for warning in caught]
+
+
+def _radii(evaluator: Evaluator, model: TernaryVAE, branch: str) -> NDArray[np.float64]:
+    # Embedding once more costs a tenth of the metrics; keeping the points would cost their memory.
+    radius = model.ball.dist0(evaluator.embed(model, branch))
+    return np.asarray(radius.detach().cpu(), dtype=np.float64)
+
+
+def _levels(radius: NDArray[np.float64], space: TernarySpace) -> tuple[LevelRow, ...]:
+    valuation = space.valuation(torch.arange(space.size)).numpy()
+    rows = []
+    for level in range(space.n_digits + 1):
+        inside = radius[valuation == level]
+        figures = (inside.mean(), inside.std(), inside.min(), inside.max())
+        rows.append(LevelRow(level, len(inside), *map(float, figures)))
+    return tuple(rows)
+
+
+def _validation(
+    metrics: Metrics, targets: Mapping[str, float], *, n_digits: int, points_valid: bool
+) -> dict[str, bool]:
+    """The checks that do not hang on a missing target."""
+    missing = CHECKS.keys() - targets.keys()
+    whole = {**dict.fromkeys(missing, 0.0), **targets}  # any number: its check is dropped again
+    results = validation_results(metrics, whole, n_digits=n_digits, points_valid=points_valid)
+    if missing:
+        for check in (*(CHECKS[name] for name in missing), "mathematical_foundation_ready"):
+            del results[check]
+    return results
+
+
+def _differences(
+    key: str, stored: Mapping[str, float], measured: Mapping[str, float]
+) -> list[Difference]:
+    return [
+        Difference(f"{key}.{name}", value, measured[name])
+        for name, value in stored.items()
+        if name in measured and not _same(value, measured[name])
+    ]
+
+
+def _same(a: float, b: float) -> bool:
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(a) and math.isnan(b)
+    return math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
+
+
+# --- reading what the file says -------------------------------------------------------------
+
+
+def _targets(
+    path: str | PathLike[str], profile: object, n_digits: int
+) -> tuple[dict[str, float], list[str]]:
+    """The targets in the profile, and a sentence for each that no metric answers to."""
+    known, targets, doubts = metric_names(n_digits), {}, []
+    for name, value in _items(_entry(profile, "targets", dict)):
+        if name not in known:
+            doubts.append(f"profile.targets.{name}: there is no such metric, so it is left out")
+        elif not _numbers({name: value}) or not math.isfinite(value):
+            raise CheckpointError(f"{path}: profile.targets.{name}: not a number: {value!r}")
+        else:
+            targets[name] = float(value)
+    return targets, doubts
+
+
+def _epoch_of_best(progress: Any) -> int | None:
+    """Of which epoch the stored figures are, if the file has the progress of a run."""
+    try:
+        best = Progress.from_dict(progress).best
+    except (TypeError, KeyError, AttributeError):
+        return None
+    return best.epoch if best else None
+
+
+def _entry(values: object, key: str, kind: type[_Kind]) -> _Kind | None:
+    """``values[key]`` if there is such an entry and it is of that kind."""
+    value: Any = values.get(key) if isinstance(values, dict) else None
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None
+
+
+def _items(values: object) -> Iterable[tuple[Any, Any]]:
+    """The entries, none if these are not entries."""
+    return values.items() if isinstance(values, dict) else ()
+
+
+def _numbers(values: object) -> dict[str, float]:
+    return {
+        str(name): float(value)
+        for name, value in _items(values)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _truths(values: object) -> dict[str, bool]:
+    return {str(name): value for name, value in _items(values) if isinstance(value, bool)}

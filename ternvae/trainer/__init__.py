@@ -1,0 +1,6 @@
+"""Training as a profile says: the one room that sees both a profile and tensors."""
+
+from ternvae.trainer.loop import FailedChecksError, Trainer, TrainingResult
+from ternvae.training.run_directory import RunDirectoryError
+
+__all__ = ["FailedChecksError", "RunDirectoryError", "Trainer", "TrainingResult"]

@@ -1,0 +1,510 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.config import Profile
+from ternvae.metrics import Evaluator, ceilings, evaluation_bytes
+from ternvae.models import BRANCHES, TernaryVAE
+from ternvae.padic import TernarySpace
+from ternvae.trainer.examination import Examination
+from ternvae.trainer.pace import Pace
+from ternvae.training.batches import BatchPlan, epoch_seed
+from ternvae.training.controller import Controller
+from ternvae.training.coverage import take_over_coverage
+from ternvae.training.device import choose_device, is_out_of_memory, memory_of
+from ternvae.training.events import Event
+from ternvae.training.homeostasis import Homeostasis
+from ternvae.training.monitor import Monitor
+from ternvae.training.objective import TERMS, loss_terms, weighted_sum
+from ternvae.training.optimisation import Optimisation
+from ternvae.training.progress import Best, Progress
+from ternvae.training.report import final_table
+from ternvae.training.run_directory import RunDirectory, new_run_path
+from ternvae.training.verdict import rank
+from ternvae.training.warning_signs import WarningSigns
+
+__all__ = ["FailedChecksError", "Trainer", "TrainingResult"]
+
+log = logging.getLogger("ternvae")
+
+
+#: What is known of each step and, on average, of each epoch.
+_FIGURES = ("total", *TERMS, "gradient_norm")
+
+
+class FailedChecksError(RuntimeError):
+    """Checks that were to pass before training did not; the text has a line for each."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a run.
+
+    Attributes:
+        metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.
+        validation: the checks of that model, each true or false; empty if none.
+        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss" or "out_of_memory".
+        checkpoint: the file that holds the best model; None if no epoch was evaluated.
+        run_dir: the folder of the run.
+    """
+
+    metrics: dict[str, float]
+    validation: dict[str, bool]
+    stop_reason: str
+    checkpoint: Path | None
+    run_dir: Path
+
+
+class Trainer:
+    """Trains a model as a profile says and keeps the run in a folder.
+
+    An epoch passes through the whole space.  Which parts learn in it, at which rate and for which
+    terms of the loss, is decided by the profile's curriculum, homeostasis and controller from what
+    has been measured so far.
+
+    Args:
+        profile: the resolved profile.
+        run_dir: the folder of the run, which must not hold another run; None for a new one in
+            ``runs/``.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        resume_from: a checkpoint of a run with the same model; training goes on after its epoch.
+        progress_bar: show a progress bar on standard error.
+
+    Raises:
+        ValueError: the device is not there or too small for the space, the folder holds another
+            run, a checkpoint does not fit the profile, or an optional package that the profile
+            needs is missing.  Nothing has been written then.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        run_dir: str | Path | None = None,
+        device: str = "auto",
+        *,
+        resume_from: str | Path | None = None,
+        progress_bar: bool = False,
+    ) -> None:
+        self.profile = profile
+        self.device = choose_device(device)
+        self.directory = RunDirectory(run_dir or new_run_path(profile.name, profile.seed))
+        self.directory.check(resuming=resume_from is not None)
+        self.space = TernarySpace(profile.space.n_digits)
+        self._check_memory()
+        training = profile.training
+        self.batches = BatchPlan(self.space, training.batch_size, training.balanced_share)
+        self.pace = Pace(profile)
+        self.progress = Progress()
+        with self._seeded(epoch=0):
+            keywords = profile.model.model_dump(exclude={"enhanced_controller"})
+            self.model = TernaryVAE(n_digits=self.space.n_digits, **keywords)
+        self.model.to(self.device)
+        self.monitor = Monitor(self.directory, tensorboard=profile.monitoring.tensorboard)
+        self.optimisation = Optimisation(
+            self.model,
+            weight_decay=training.weight_decay,
+            max_grad_norm=training.max_grad_norm,
+            use_amp=training.use_amp,
+        )
+        self.examination = Examination(
+            profile=profile,
+            model=self.model,
+            evaluator=Evaluator(self.space),
+            progress=self.progress,
+            monitor=self.monitor,
+            signs=_signs(profile),
+            homeostasis=_homeostasis(profile),
+            controller=_controller(profile),
+        )
+        self._progress_bar = progress_bar
+        self._stop_requested = False
+        self._resumed_at: int | None = None
+        if resume_from is not None:
+            self._resume(resume_from)
+        elif profile.frozen_checkpoint.path is not None:
+            self._take_over(profile.frozen_checkpoint.path)
+
+    @property
+    def encoder_a_frozen(self) -> bool:
+        """Whether encoder A and the decoder are frozen at this moment."""
+        return self._held[0] or self.optimisation.frozen["encoder_a"]
+
+    # --- the run ----------------------------------------------------------------------------
+
+    def fit(self) -> TrainingResult:
+        """Train to the end of the profile, or until stopped; return the best model's figures.
+
+        Raises:
+            RunDirectoryError: the folder of the run cannot be made or holds another run by now.
+            FailedChecksError: the profile asks for checks before training, and one failed.
+        """
+        if self.profile.validation.before_training:
+            self._check_first()
+        self.monitor.open(self.profile.to_yaml(), resume_epoch=self._resumed_at)
+        try:
+            self._announce()
+            return self._finish(self._train())
+        finally:
+            self.monitor.close()
+
+    def request_stop(self) -> None:
+        """Ask :meth:`fit` to save and return after the current epoch."""
+        self._stop_requested = True
+
+    def _train(self) -> str:
+        """All epochs; returns why they ended."""
+        first, last = self.progress.epoch + 1, self.profile.training.epochs
+        every = self.profile.checkpointing.save_every_n_epochs
+        self.progress.start_clock()
+        for epoch in tqdm(
+            range(first, last + 1), unit="epoch", disable=not self._progress_bar, leave=False
+        ):
+            try:
+                losses = self._train_epoch(epoch)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.monitor.warn(self.examination.signs.out_of_memory(epoch, str(error)))
+                log.error("Epoch %d: out of memory; stopped", epoch)
+                return "out_of_memory"
+            rising = self.pace.weights_rise(epoch)
+            self.monitor.warn(
+                self.examination.signs.after_epoch(epoch, losses, weights_rising=rising)
+            )
+            if not all(map(math.isfinite, losses.values())):
+                log.error("Epoch %d: the loss is not finite: %s; stopped", epoch, losses)
+                return "non_finite_loss"
+            self.progress.epoch = epoch
+            self._after_epoch(losses)
+            if epoch % every == 0:
+                self._save(self.directory.numbered(epoch), self.directory.last)
+            if self._stop_requested:
+                log.info("Stopped on request after epoch %d", epoch)
+                return "interrupted"
+        return "epochs"
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the space.
+
+        Sums stay on the device, so that no step waits for the host.
+
+        Returns:
+            The mean of the loss ("total"), of each of its unweighted terms, and of the norm of the
+            gradient ("gradient_norm").
+        """
+        per_step = self.profile.training.gradient_accumulation_steps
+        batches = self.batches.steps_per_epoch
+        steps = math.ceil(batches / per_step)
+        sums = torch.zeros(2 + len(TERMS), device=self.device)
+        self.model.train()
+        self._freeze(epoch)
+        with self.progress.spending("train", self.device), self._seeded(epoch):
+            indices = self.batches.epoch(epoch_seed(self.profile.seed, epoch), self.device)
+            for step, group in enumerate(_grouped(indices, per_step)):
+                moment = epoch - 1 + (step + 0.5) / steps
+                self._set_rates(moment)
+                told = self._is_told(epoch, step, steps)
+                before = sums.clone() if told else sums
+                losses = [partial(self._loss, each, moment, sums) for each in group]
+                sums[-1] += self.optimisation.step(losses)
+                if told:
+                    self._tell(epoch, step, steps, (sums - before) / len(group))
+        *means, norm = sums.tolist()
+        means = [mean / batches for mean in means]
+        return dict(zip(_FIGURES, [*means, norm / steps], strict=True))
+
+    def _loss(self, indices: Tensor, moment: float, sums: Tensor) -> Tensor:
+        """The loss of one batch; it and its terms are added to ``sums``."""
+        with self.optimisation.autocast(self.device):
+            terms = loss_terms(
+                self.model,
+                indices,
+                branches="B" if self.optimisation.frozen["encoder_a"] else BRANCHES,
+                richness_floor=self.pace.richness_floor(moment),
+            )
+        controller = self.examination.controller
+        factors = controller.factors() if controller is not None else {}
+        loss = weighted_sum(terms, self.pace.weights(moment, factors))
+        sums[:-1] += torch.stack([loss.detach(), *(terms[name].detach() for name in TERMS)])
+        return loss
+
+    def _is_told(self, epoch: int, step: int, steps: int) -> bool:
+        """Whether the host reads the figures of this step; that makes the device wait."""
+        every = self.profile.monitoring.log_every_n_steps
+        number = (epoch - 1) * steps + step + 1
+        return number == 1 or (every > 0 and number % every == 0)
+
+    def _tell(self, epoch: int, step: int, steps: int, figures: Tensor) -> None:
+        named = dict(zip(_FIGURES, figures.tolist(), strict=True))
+        number = (epoch - 1) * steps + step + 1
+        if number == 1:
+            self.examination.signs.after_first_step(named["total"])
+        if self.profile.monitoring.log_every_n_steps:
+            rate = self.pace.rate(epoch - 1 + (step + 0.5) / steps)
+            self.monitor.step(number, epoch, {**named, "lr": rate})
+
+    def _set_rates(self, moment: float) -> None:
+        reached = self.progress.coverage_reached
+        self.optimisation.set_rates(
+            self.pace.rate(moment),
+            encoder_a=self.pace.encoder_a_share(int(moment) + 1, coverage_reached=reached),
+            encoder_b=self.profile.training.encoder_b_lr_scale,
+        )
+
+    # --- who learns -------------------------------------------------------------------------
+
+    @property
+    def _held(self) -> tuple[bool, bool]:
+        """What homeostasis holds: encoder A, encoder B."""
+        homeostasis = self.examination.homeostasis
+        if homeostasis is None:
+            return False, False
+        return homeostasis.state.a_frozen, homeostasis.state.b_frozen
+
+    def _freeze(self, epoch: int) -> None:
+        """Put into effect what is frozen in this epoch, and say what begins with it."""
+        held_a, held_b = self._held
+        reached = self.progress.coverage_reached
+        scaled = self.pace.encoder_a_share(epoch, coverage_reached=reached) == 0
+        was_frozen = self.optimisation.frozen["encoder_a"]
+        self.optimisation.freeze(encoder_a=held_a or scaled, encoder_b=held_b)
+        if scaled and not held_a and not was_frozen:
+            text = "coverage is provided for: encoder A and the decoder are frozen"
+            self.monitor.event(Event(epoch - 1, "freeze_encoder_a", text))
+        if (event := self.pace.curriculum_event(epoch)) is not None:
+            self.monitor.event(event)
+
+    def _take_over(self, path: str) -> None:
+        """Begin with the encoder A and the decoder of an earlier run."""
+        take_over_coverage(self.model, path)
+        coverage = self.examination.measure_coverage()
+        wanted, reached = self.profile.targets.coverage, self.progress.coverage_reached
+        if self.pace.encoder_a_share(1, coverage_reached=reached) == 0 and not reached:
+            raise CheckpointError(
+                f"frozen_checkpoint.path: {path} has coverage {coverage:.6f}, which misses "
+                f"targets.coverage {wanted} and cannot improve while it is frozen; take another "
+                "checkpoint, lower the target, or set training.encoder_a_lr_scale above 0"
+            )
+
+    # --- after an epoch ---------------------------------------------------------------------
+
+    def _after_epoch(self, losses: dict[str, float]) -> None:
+        """Measure what is due, and let everything that decides see it."""
+        epoch, examination = self.progress.epoch, self.examination
+        every = self.profile.monitoring.detailed_metrics_every_n_epochs
+        last = epoch == self.profile.training.epochs or self._stop_requested
+        detailed = epoch % every == 0 or last
+        watched = examination.homeostasis is not None or not self.progress.coverage_reached
+        if not self.optimisation.frozen["encoder_a"] and (watched or detailed):
+            examination.measure_coverage()
+        if examination.controller is not None:
+            examination.controller.learn(losses)
+        if detailed:
+            rate = self.optimisation.rate
+            self._keep(examination.evaluate(losses, rate, self.pace.curriculum_factors(epoch)))
+
+    def _keep(self, scored: Best) -> None:
+        """Save the model if it is among the best; of equals, the older one is the better."""
+        targets, n_digits = self.examination.targets, self.space.n_digits
+        keys = [
+            rank(each.metrics, targets, n_digits=n_digits) for each in (*self.progress.kept, scored)
+        ]
+        place = sum(key >= keys[-1] for key in keys[:-1])
+        kept, most = self.progress.kept, self.profile.checkpointing.keep_best_n
+        if place >= most:
+            return
+        kept.insert(place, scored)
+        dropped = [kept.pop() for _ in kept[most:]]
+        paths = [self.directory.best] if place == 0 else []
+        self._save(*paths, *([self.directory.good(scored.epoch)] if most > 1 else []), of=scored)
+        for old in dropped:
+            self.directory.good(old.epoch).unlink(missing_ok=True)
+
+    def _save(self, *paths: Path, of: Best | None = None) -> None:
+        """Save the run; the figures in the file are those ``of`` a model, or of the best one."""
+        scored, examination = of or self.progress.best, self.examination
+        homeostasis, controller = examination.homeostasis, examination.controller
+        contents = {
+            "model_state_dict": self.model.state_dict(),
+            "model_config": self.model.config,
+            "optimizer_state_dict": self.optimisation.optimizer.state_dict(),
+            "epoch": self.progress.epoch,
+            "comprehensive_metrics": scored.metrics if scored else {},
+            "validation_results": scored.validation if scored else {},
+            "profile": self.profile.to_dict(),
+            "progress": self.progress.to_dict(),
+            "homeostasis": homeostasis.to_dict() if homeostasis is not None else None,
+            "controller": controller.to_dict() if controller is not None else None,
+            "warning_signs": examination.signs.state(),
+            "frozen": dict(self.optimisation.frozen),
+        }
+        self.directory.save(contents, *paths)
+
+    def _resume(self, path: str | Path) -> None:
+        contents = load_checkpoint(path)
+        if "progress" not in contents:
+            raise CheckpointError(f"{path}: holds a model but not the progress of a run")
+        if contents["model_config"] != self.model.config:
+            raise CheckpointError(
+                f"{path}: holds a model of {contents['model_config']}, the profile asks for "
+                f"{self.model.config}; resume with the profile of that run"
+            )
+        if contents["epoch"] >= self.profile.training.epochs:
+            raise CheckpointError(
+                f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
+                f"{self.profile.training.epochs}; raise training.epochs to go on"
+            )
+        examination = self.examination
+        self.model.load_state_dict(contents["model_state_dict"])
+        self.optimisation.optimizer.load_state_dict(contents["optimizer_state_dict"])
+        self.progress = examination.progress = Progress.from_dict(contents["progress"])
+        self._resumed_at = self.progress.epoch
+        if not self.directory.best.exists():
+            self.progress.kept = []  # a fresh folder: its best model is yet to come
+        # What one of the two profiles does without begins afresh.
+        if examination.homeostasis is not None and contents["homeostasis"] is not None:
+            examination.homeostasis.restore(contents["homeostasis"])
+        if examination.controller is not None and contents["controller"] is not None:
+            examination.controller.restore(contents["controller"])
+        examination.signs.restore(contents["warning_signs"])
+        examination.branch_a = examination.evaluator.branch_a(self.model)
+        self.optimisation.frozen.update(contents["frozen"])
+
+    # --- before and after -------------------------------------------------------------------
+
+    def _check_first(self) -> None:
+        from ternvae.validation import check_line, run_checks
+
+        log.info("Checks before training")
+        failed = []
+        for check in run_checks(self.device):
+            log.info("%s", check_line(check))
+            if not check.passed:
+                failed.append(check_line(check))
+        if failed:
+            raise FailedChecksError("\n".join(failed))
+
+    def _check_memory(self) -> None:
+        needed = evaluation_bytes(self.space, self.profile.model.latent_dim)
+        there = memory_of(self.device)
+        if there is not None and needed > there:
+            raise ValueError(
+                f"space.n_digits: to measure all 3^{self.space.n_digits} = {self.space.size} "
+                f"sequences takes about {needed / 2**30:.3g} GiB, and {self.device} has "
+                f"{there / 2**30:.3g} GiB; take fewer digits or a smaller model.latent_dim"
+            )
+
+    def _announce(self) -> None:
+        log.info("Run directory: %s", self.directory.path)
+        log.info(
+            "Profile %s, seed %d: %d sequences, %d parameters, epochs %d to %d on %s",
+            self.profile.name,
+            self.profile.seed,
+            self.space.size,
+            sum(parameter.numel() for parameter in self.model.parameters()),
+            self.progress.epoch + 1,
+            self.profile.training.epochs,
+            self.device,
+        )
+
+    def _finish(self, stop_reason: str) -> TrainingResult:
+        """Save the last state and the summary, and show the best model's figures."""
+        if stop_reason in ("epochs", "interrupted"):
+            self._save(self.directory.last)
+        best, limits = self.progress.best, ceilings(self.space.n_digits)
+        self.directory.write_summary(
+            {
+                "profile": self.profile.name,
+                "seed": self.profile.seed,
+                "n_digits": self.space.n_digits,
+                "epochs": self.progress.epoch,
+                "best_epoch": best.epoch if best else None,
+                "stop_reason": stop_reason,
+                "comprehensive_metrics": best.metrics if best else {},
+                "sampling": self.examination.evaluator.sampling,
+                "ceilings": limits,
+                "validation_results": best.validation if best else {},
+                "epochs_to": self.progress.epochs_to,
+                "seconds": self.progress.seconds,
+                "warnings": self.examination.signs.seen,
+            }
+        )
+        metrics = best.metrics if best else {}
+        self.monitor.finish(self.progress.epoch, self.profile.to_dict(), metrics)
+        if best:
+            log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
+            log.info(
+                "\n%s",
+                final_table(best.metrics, self.examination.targets, n_digits=self.space.n_digits),
+            )
+        return TrainingResult(
+            metrics=metrics,
+            validation=best.validation if best else {},
+            stop_reason=stop_reason,
+            checkpoint=self.directory.best if best else None,
+            run_dir=self.directory.path,
+        )
+
+    @contextmanager
+    def _seeded(self, epoch: int) -> Iterator[None]:
+        """Torch's global random state as a function of run seed and epoch, restored afterwards."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(epoch_seed(self.profile.seed, epoch))
+            yield
+
+
+def _homeostasis(profile: Profile) -> Homeostasis | None:
+    if not profile.homeostasis.enabled:
+        return None
+    return Homeostasis(
+        **profile.homeostasis.model_dump(exclude={"enabled"}),
+        coverage_limit=profile.targets.coverage,
+        hierarchy_target=profile.targets.hierarchy_B,
+        q_limit=ceilings(profile.space.n_digits)["Q_enhanced"],
+    )
+
+
+def _controller(profile: Profile) -> Controller | None:
+    if not profile.model.enhanced_controller:
+        return None
+    return Controller(profile.loss_weights.model_dump(), epoch_seed(profile.seed, 0))
+
+
+def _signs(profile: Profile) -> WarningSigns:
+    settings = {
+        f"{section}.{key}": value
+        for section, values in profile.to_dict().items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    }
+    bounds = profile.validation
+    return WarningSigns(
+        settings,
+        coverage_floor=bounds.coverage_floor,
+        # A run that meets its target for richness is in order, however low the target is.
+        richness_floor=min(bounds.richness_floor, profile.targets.richness),
+        loss_ceiling=bounds.loss_ceiling,
+        epochs=profile.training.epochs,
+    )
+
+
+def _grouped(batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """Lists of so many batches; the last one may be shorter."""
+    rest = iter(batches)
+    while group := list(islice(rest, count)):
+        yield group

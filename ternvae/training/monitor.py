@@ -1,0 +1,102 @@
+"""What a run says on its way: the log, ``metrics.jsonl`` and, if wanted, TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ternvae.training.events import Event
+from ternvae.training.run_directory import RunDirectory
+from ternvae.training.tensorboard import TensorBoard, require_tensorboard
+from ternvae.training.warning_signs import WarningSign
+
+__all__ = ["Monitor"]
+
+log = logging.getLogger("ternvae")
+
+
+class Monitor:
+    """Says things once, in every place where they belong.
+
+    Events and warnings go to the log at once, and into the next line of ``metrics.jsonl`` as its
+    ``events`` and ``warnings``.
+
+    Args:
+        directory: the folder of the run.
+        tensorboard: whether to write event files as well.
+
+    Raises:
+        TensorBoardError: event files are wanted and the package is missing.
+    """
+
+    def __init__(self, directory: RunDirectory, *, tensorboard: bool) -> None:
+        if tensorboard:
+            require_tensorboard()
+        self._directory = directory
+        self._tensorboard = tensorboard
+        self._board: TensorBoard | None = None
+        self._handler: logging.Handler | None = None
+        self._events: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
+
+    def open(self, profile_yaml: str, *, resume_epoch: int | None) -> None:
+        """Begin; see :meth:`RunDirectory.open`."""
+        self._directory.open(profile_yaml, resume_epoch=resume_epoch)
+        self._handler = self._directory.log_handler()
+        log.addHandler(self._handler)
+        if self._tensorboard:
+            first = (resume_epoch or 0) + 1 if resume_epoch is not None else 0
+            self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
+            self._board.text("profile", profile_yaml, step=first)
+
+    def close(self) -> None:
+        """End; what is still to be said was."""
+        if self._board is not None:
+            self._board.close()
+        if self._handler is not None:
+            log.removeHandler(self._handler)
+            self._handler.close()
+
+    def event(self, *events: Event) -> None:
+        """Say what was decided."""
+        for event in events:
+            log.info("%s", event)
+            self._events.append(event.to_dict())
+
+    def warn(self, signs: Iterable[WarningSign]) -> None:
+        """Say what looks wrong and what to try."""
+        for sign in signs:
+            log.warning("Epoch %d: warning: %s", sign.epoch, sign)
+            self._warnings.append(sign.to_dict())
+
+    def step(self, step: int, epoch: int, figures: Mapping[str, float]) -> None:
+        """Say how a single step went."""
+        told = " | ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        log.info("Step %6d of epoch %d | %s", step, epoch, told)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Write the line of an evaluated epoch, with what has happened since the last one."""
+        whole = {**record, "events": self._events, "warnings": self._warnings}
+        self._directory.append(whole)
+        self._events, self._warnings = [], []
+        if self._board is not None:
+            self._board.scalars(record["epoch"], _flat(record))
+
+    def finish(self, epoch: int, profile: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write what is left after the last evaluation, and the final figures."""
+        if self._events or self._warnings:
+            self.epoch({"epoch": epoch})
+        if self._board is not None and metrics:
+            self._board.hyperparameters(profile, metrics, step=epoch)
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record, those of its parts as ``part/name``."""
+    numbers: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            numbers |= {f"{name}/{key}": each for key, each in _flat(value).items()}
+        elif isinstance(value, int | float) and name != "epoch":
+            numbers[name] = value
+    return numbers

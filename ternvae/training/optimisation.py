@@ -1,0 +1,137 @@
+"""The optimizer of a run: which part learns at which rate, what is frozen, and one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ternvae.manifolds import RiemannianAdam
+from ternvae.models import TernaryVAE
+
+__all__ = ["Optimisation", "encoder_a_share"]
+
+#: Names of the parameter groups.
+ENCODER_A, ENCODER_B, REST = GROUPS = ("encoder_a", "encoder_b", "rest")
+
+
+def encoder_a_share(
+    epoch: int,
+    *,
+    scale: float | None,
+    taken_over: bool,
+    coverage_first_epochs: int,
+    coverage_reached: bool,
+) -> float:
+    """Share of the learning rate that encoder A and the decoder get in an epoch.
+
+    Args:
+        epoch: the epoch, from 1.
+        scale: what the profile asks for once coverage has been learned; None for 0 where something
+            else provides coverage (a checkpoint, a first phase), and 1 otherwise.
+        taken_over: whether encoder A comes from a checkpoint.
+        coverage_first_epochs: length of a first phase that is for coverage; 0 without one.
+        coverage_reached: whether coverage has met its target.  A first phase does not end before:
+            what is frozen short of the target can never meet it.
+
+    Returns:
+        The share, at least 0; 0 is a freeze.
+    """
+    provided = taken_over or coverage_first_epochs > 0
+    if provided and not taken_over and (epoch <= coverage_first_epochs or not coverage_reached):
+        return 1.0
+    if scale is None:
+        return 0.0 if provided else 1.0
+    return scale
+
+
+class Optimisation:
+    """Riemannian Adam over three groups of parameters, each with a learning rate of its own.
+
+    ``encoder_a`` is all that coverage depends on (encoder A, its chart, the decoder, a learned
+    curvature), ``encoder_b`` is encoder B, ``rest`` its chart and the prototypes.
+
+    Args:
+        model: the model.
+        weight_decay: decoupled weight decay.
+        max_grad_norm: gradients are clipped to this norm, taken over all parameters.
+        use_amp: run hidden layers in bfloat16.  No gradient scaling: bfloat16 has the exponents of
+            float32, so gradients do not underflow.
+    """
+
+    def __init__(
+        self, model: TernaryVAE, *, weight_decay: float, max_grad_norm: float, use_amp: bool
+    ) -> None:
+        self.model = model
+        self.max_grad_norm = max_grad_norm
+        self.use_amp = use_amp
+        guarded = {p for module in model.coverage_modules() for p in module.parameters()}
+        own = set(model.encoders["B"].parameters())
+        groups: dict[str, list[Tensor]] = {name: [] for name in GROUPS}
+        for parameter in model.parameters():
+            name = ENCODER_A if parameter in guarded else ENCODER_B if parameter in own else REST
+            groups[name].append(parameter)
+        self.optimizer = RiemannianAdam(
+            [{"params": params, "name": name} for name, params in groups.items()],
+            weight_decay=weight_decay,
+            fused=True,
+        )
+        self.frozen: dict[str, bool] = dict.fromkeys((ENCODER_A, ENCODER_B), False)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that was set last."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def set_rates(self, rate: float, *, encoder_a: float, encoder_b: float) -> None:
+        """Set the learning rate and the shares of it that the encoders get."""
+        scales = {ENCODER_A: encoder_a, ENCODER_B: encoder_b, REST: 1.0}
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * scales[group["name"]]
+
+    def freeze(self, *, encoder_a: bool, encoder_b: bool) -> None:
+        """Freeze or thaw what is named; call it once per epoch, after ``model.train()``.
+
+        Frozen parameters get no gradient, so no step of the optimizer and no weight decay, and
+        frozen modules no dropout.  The hidden layers are what is frozen of encoder B.  What thaws
+        starts with fresh moments: the old ones point where the loss fell before the freeze.
+        """
+        self._freeze(ENCODER_A, self.model.coverage_modules(), encoder_a)
+        self._freeze(ENCODER_B, (self.model.encoder("B").features,), encoder_b)
+
+    def _freeze(self, name: str, modules: Iterable[nn.Module], frozen: bool) -> None:
+        thaws = self.frozen[name] and not frozen
+        self.frozen[name] = frozen
+        for module in modules:
+            if frozen:
+                module.eval()
+            for parameter in module.parameters():
+                parameter.requires_grad_(not frozen)
+                if frozen:
+                    parameter.grad = None
+                if thaws:
+                    self.optimizer.state.pop(parameter, None)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """A block whose hidden layers run in bfloat16 if that is wanted."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.use_amp)
+
+    def step(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """Average the gradients of the losses and update the weights once.
+
+        Args:
+            losses: one function per batch, called in turn, so that only one graph is alive.
+
+        Returns:
+            The norm of the gradient before clipping, 0-dim on the device of the model.
+        """
+        self.optimizer.zero_grad()
+        for loss in losses:
+            mean = loss() / len(losses) if len(losses) > 1 else loss()
+            mean.backward()  # type: ignore[no-untyped-call]  # torch's own
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return norm

@@ -1,0 +1,81 @@
+"""How much of what the model says is rounding."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from ternvae import losses, manifolds
+from ternvae.validation import specimens
+from ternvae.validation.checks import CheckFunction, Finding, at_most, none_of, worst
+
+__all__ = ["CHECKS"]
+
+#: Rounding may shift a radius by this part of the margin that keeps two levels apart.
+_PART_OF_MARGIN = 1e-3
+
+_WIDTH = 64
+
+#: Half a unit in the last place of bfloat16, relative: eight significant bits.
+_BFLOAT16_ROUNDING = 2.0**-9
+
+
+def _float32(device: torch.device) -> Finding:
+    """The radii of all sequences in float32 and in float64, with the same weights."""
+    model = specimens.fresh_model(device)
+    wide = copy.deepcopy(model).double()
+    indices = torch.arange(model.space.size)
+    errors = []
+    for branch in specimens.BRANCHES:
+        narrow_radius = model.ball.dist0(model.embed(indices, branch)).double()
+        wide_radius = wide.ball.dist0(wide.embed(indices, branch))
+        errors.append(float((narrow_radius - wide_radius).abs().max()))
+    shell = float(model.ball.hyperbolic_radius_max) / (model.space.n_digits + 1)
+    bar = _PART_OF_MARGIN * losses.SEPARATION_MARGIN * shell
+    return at_most("radii differ from float64 by", worst(errors), bar)
+
+
+def _bfloat16(device: torch.device) -> Finding:
+    """A hidden layer under autocast: both factors and the result are rounded to bfloat16."""
+    if not _has_bfloat16(device):
+        return Finding(True, f"not available on {device.type}; leave training.use_amp off")
+    layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False).to(device)
+    x = torch.randn(256, _WIDTH, device=device)
+    with torch.no_grad():
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            got = layer(x)
+        if got.dtype != torch.bfloat16:
+            return Finding(False, f"autocast to bfloat16 gave {got.dtype}")
+        weight, wide = layer.weight.double(), x.double()
+        size = wide.abs() @ weight.abs().mT
+        error = float(((got.double() - wide @ weight.mT).abs() / size).max())
+    # Three roundings, and a little for their products and the sum in float32.
+    return at_most("available; a layer is off by", error, 3.1 * _BFLOAT16_ROUNDING)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return torch.amp.is_autocast_available(device.type)
+
+
+def _half_precision_points(device: torch.device) -> Finding:
+    """Sixteen bits cannot say on which side of the rim a point is, so the ball must refuse them."""
+    ball = manifolds.PoincareBall().to(device)
+    dtypes = (torch.float16, torch.bfloat16)
+    accepted = 0
+    for dtype in dtypes:
+        try:
+            ball.dist0(torch.zeros(1, 2, dtype=dtype, device=device))
+            accepted += 1
+        except TypeError:
+            continue
+    return none_of(accepted, len(dtypes), "sixteen-bit formats are accepted as points")
+
+
+CHECKS: dict[str, CheckFunction] = {
+    "float32 against float64": _float32,
+    "bfloat16 autocast": _bfloat16,
+    "no points in sixteen bits": _half_precision_points,
+}
