@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,11 +29,21 @@ from environment import (
     pairs,
     write_results,
 )
-from sweep_report import Run, check_claims, report, unchecked_reason
+from sweep_report import Claim, Run, check_claims, report, unchecked_reason
 
 from ternvae.config import available_profiles, resolve_profile
 
-__all__ = ["main"]
+__all__ = [
+    "INTERRUPTED",
+    "Job",
+    "Sweep",
+    "add_run_options",
+    "as_options",
+    "exit_status",
+    "main",
+    "progress",
+    "refuse_bad_run_options",
+]
 
 SOME_CLAIM_FAILED, INTERRUPTED = 1, 130
 
@@ -43,10 +52,24 @@ KEPT_LINES = 15
 
 
 class Job(NamedTuple):
-    """One run to be made."""
+    """One run to be made.
 
-    profile: str
+    Attributes:
+        label: what the run is filed under: for the sweep, its profile.
+        seed: the run's seed.
+        options: what its command line says beside the seed, the device and the run directory.
+        after: label of the run of the same seed that must have ended before this one begins.
+    """
+
+    label: str
     seed: int
+    options: tuple[str, ...] = ()
+    after: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder, and of the file with its output."""
+        return f"{self.label}-seed{self.seed}"
 
 
 @dataclass
@@ -58,34 +81,34 @@ class Running:
     started: float
 
 
-def command(job: Job, run_dir: Path, overrides: Mapping[str, str]) -> list[str]:
+def as_options(overrides: Mapping[str, str]) -> list[str]:
+    """Overrides as the command line of a run has them."""
+    return [text for key, value in overrides.items() for text in (f"--{key}", value)]
+
+
+def command(job: Job, run_dir: Path) -> list[str]:
     """The command line of one run."""
-    options = [text for key, value in overrides.items() for text in (f"--{key}", value)]
-    where = ["--device", "cpu", "--run-dir", str(run_dir)]
-    named = ["--profile", job.profile, "--seed", str(job.seed)]
-    return [sys.executable, "-m", "ternvae", "train", *named, *where, *options]
+    where = ["--seed", str(job.seed), "--device", "cpu", "--run-dir", str(run_dir)]
+    return [sys.executable, "-m", "ternvae", "train", *job.options, *where]
 
 
 class Sweep:
     """Runs jobs, a few at a time, and keeps what came of each.
 
     Args:
-        jobs: the runs to make, in this order.
+        jobs: the runs to make, in this order, except that one which must wait for another lets
+            the next one begin.
         at_a_time: number of processes.
         folder: where the run directories and the output of each run go.
-        overrides: keys and values for every run.
 
     Attributes:
         interrupted: whether Ctrl-C ended the sweep early.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], at_a_time: int, folder: Path, overrides: Mapping[str, str]
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], at_a_time: int, folder: Path) -> None:
         self.jobs = list(jobs)
         self.at_a_time = at_a_time
         self.folder = folder
-        self.overrides = overrides
         self.interrupted = False
         self._done: dict[Job, Run] = {}
 
@@ -94,17 +117,26 @@ class Sweep:
 
         Ctrl-C is passed on to the processes, which save and end after their epoch.
         """
-        waiting, running = deque(self.jobs), list[Running]()
+        waiting, running = list(self.jobs), list[Running]()
         try:
             while waiting or running:
-                while waiting and len(running) < self.at_a_time:
-                    running.append(self._start(waiting.popleft()))
+                while len(running) < self.at_a_time and (job := self._next(waiting)):
+                    waiting.remove(job)
+                    running.append(self._start(job))
                 time.sleep(0.05)
                 running = [each for each in running if not self._ended(each)]
         except KeyboardInterrupt:
             self.interrupted = True
             self._interrupt(running)
-        return [self._done.get(job, Run(*job, status="not begun")) for job in self.jobs]
+        return [
+            self._done.get(job, Run(job.label, job.seed, status="not begun")) for job in self.jobs
+        ]
+
+    def _next(self, waiting: Sequence[Job]) -> Job | None:
+        """The first job that need not wait for another one."""
+        ended = {(job.label, job.seed) for job in self._done}
+        able = (job for job in waiting if job.after is None or (job.after, job.seed) in ended)
+        return next(able, None)
 
     def _interrupt(self, running: Sequence[Running]) -> None:
         """Pass Ctrl-C on and wait; a second one goes to the runs too and stops them at once."""
@@ -120,10 +152,9 @@ class Sweep:
                         other.process.send_signal(signal.SIGINT)
 
     def _start(self, job: Job) -> Running:
-        name = f"{job.profile}-seed{job.seed}"
-        with (self.folder / f"{name}.txt").open("wb") as output:
+        with (self.folder / f"{job.name}.txt").open("wb") as output:
             process = subprocess.Popen(
-                command(job, self.folder / name, self.overrides),
+                command(job, self.folder / job.name),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -140,7 +171,7 @@ class Sweep:
         if status is None:
             return False
         seconds = time.perf_counter() - running.started
-        name = f"{running.job.profile}-seed{running.job.seed}"
+        name = running.job.name
         run = outcome(running.job, status, seconds, self.folder / name)
         if run.status != "done":
             text = (self.folder / f"{name}.txt").read_text(encoding="utf-8", errors="replace")
@@ -150,24 +181,54 @@ class Sweep:
         return True
 
 
-def outcome(job: Job, exit_status: int, seconds: float, run_dir: Path) -> Run:
+def outcome(job: Job, returned: int, seconds: float, run_dir: Path) -> Run:
     """What a process that has ended says about its run."""
     try:
         summary = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         summary = None
-    if exit_status == 0 and summary is not None and summary["stop_reason"] == "epochs":
+    if returned == 0 and summary is not None and summary["stop_reason"] == "epochs":
         status = "done"
-    elif exit_status == INTERRUPTED:
+    elif returned == INTERRUPTED:
         status = "interrupted"
     else:
-        status = f"failed, exit status {exit_status}"
-    return Run(*job, status, exit_status, seconds, summary)
+        status = f"failed, exit status {returned}"
+    return Run(job.label, job.seed, status, returned, seconds, summary)
 
 
 def progress(line: str) -> None:
     """One line on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which runs are made and where: seeds, processes, folders."""
+    parser.add_argument("--seeds", type=integers, default="0-9", help="default 0-9")
+    parser.add_argument(
+        "--jobs", type=int, default=available_cores(), help="default: one per core, %(default)s"
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help="keep the run directories in DIR, new or empty; default: a temporary folder",
+    )
+
+
+def refuse_bad_run_options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """End the program if what :func:`add_run_options` asks for cannot be done."""
+    if given.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {given.jobs}")
+    if given.runs is not None and given.runs.exists() and any(given.runs.iterdir()):
+        parser.error(f"--runs: {given.runs} is not empty")
+
+
+def exit_status(claims: Iterable[Claim], runs: Iterable[Run], *, interrupted: bool) -> int:
+    """0; 1 if a claim or a run failed; 130 if Ctrl-C ended the runs early."""
+    if interrupted:
+        return INTERRUPTED
+    good = all(claim.passed for claim in claims) and all(run.done for run in runs)
+    return 0 if good else SOME_CLAIM_FAILED
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -180,26 +241,14 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="A,B",
         help=f"default: all of {', '.join(shipped)}",
     )
-    parser.add_argument("--seeds", type=integers, default="0-9", help="default 0-9")
-    parser.add_argument(
-        "--jobs", type=int, default=available_cores(), help="default: one per core, %(default)s"
-    )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        metavar="DIR",
-        help="keep the run directories in DIR, new or empty; default: a temporary folder",
-    )
+    add_run_options(parser)
     add_shared_options(parser, "every profile (the claims are not checked then)")
     given = parser.parse_args(arguments)
-    if given.jobs < 1:
-        parser.error(f"--jobs must be at least 1, got {given.jobs}")
+    refuse_bad_run_options(parser, given)
     if unknown := [name for name in given.profiles if name not in shipped]:
         parser.error(f"--profiles: {unknown[0]!r} is not shipped; choose from {', '.join(shipped)}")
     if len(set(given.profiles)) < len(given.profiles):
         parser.error(f"--profiles: a name comes twice in {','.join(given.profiles)}")
-    if given.runs is not None and given.runs.exists() and any(given.runs.iterdir()):
-        parser.error(f"--runs: {given.runs} is not empty")
     try:
         given.overrides = pairs(given.overrides)
         for name in given.profiles:
@@ -216,14 +265,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a claim or, where claims are not checked, a run failed; 130 if interrupted.
     """
     given = _arguments(arguments)
-    jobs = [Job(profile, seed) for seed in given.seeds for profile in given.profiles]
+    options = {name: ("--profile", name, *as_options(given.overrides)) for name in given.profiles}
+    jobs = [Job(name, seed, options[name]) for seed in given.seeds for name in given.profiles]
     where = environment(arguments)
     started = time.perf_counter()
     with ExitStack() as stack:
         folder = given.runs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         progress(f"{len(jobs)} runs, {given.jobs} at a time")
-        sweep = Sweep(jobs, given.jobs, folder.absolute(), given.overrides)
+        sweep = Sweep(jobs, given.jobs, folder.absolute())
         runs = sweep.run()
     unchecked = unchecked_reason(runs, given.overrides, interrupted=sweep.interrupted)
     claims = [] if unchecked else check_claims(runs)
@@ -240,10 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     for file in write_results(given.out, "sweep", contents, text):
         progress(f"Written: {file}")
-    if sweep.interrupted:
-        return INTERRUPTED
-    good = all(claim.passed for claim in claims) and all(run.status == "done" for run in runs)
-    return 0 if good else SOME_CLAIM_FAILED
+    return exit_status(claims, runs, interrupted=sweep.interrupted)
 
 
 if __name__ == "__main__":

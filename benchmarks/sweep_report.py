@@ -12,7 +12,24 @@ from typing import Any, NamedTuple
 
 from environment import environment_markdown, markdown_table
 
-__all__ = ["Claim", "Run", "check_claims", "report", "unchecked_reason"]
+__all__ = [
+    "CLAIMED_SEEDS",
+    "COVERAGE",
+    "FOUNDATION",
+    "QUANTITIES",
+    "Claim",
+    "Quantity",
+    "Run",
+    "check_claims",
+    "claims_part",
+    "count_claim",
+    "each_claim",
+    "quantity_row",
+    "report",
+    "shown",
+    "troubles",
+    "unchecked_reason",
+]
 
 FOUNDATION, COVERAGE, HIERARCHY, RICHNESS = CLAIMED = (
     "mathematical_foundation",
@@ -33,7 +50,7 @@ class Run:
     """One run of a sweep.
 
     Attributes:
-        profile: name of the profile.
+        profile: name of the profile, or what else the run is filed under.
         seed: the run's seed.
         status: "done", "failed, exit status N", "interrupted" or "not begun".
         exit_status: of the process; None if there was none.
@@ -76,7 +93,7 @@ class Run:
         text = f"{self.profile} seed {self.seed}: {self.status}{seconds}"
         if self.done:
             names = ("coverage", "hierarchy_B", "richness", "Q_enhanced")
-            text += "".join(f", {name} {_figure(self.metric(name), '.5f')}" for name in names)
+            text += "".join(f", {name} {shown(self.metric(name), '.5f')}" for name in names)
         return text
 
 
@@ -155,17 +172,17 @@ def check_claims(runs: Sequence[Run]) -> list[Claim]:
 
 def _foundation_claims(runs: Sequence[Run]) -> list[Claim]:
     return [
-        _each(FOUNDATION, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
-        _each(FOUNDATION, "hierarchy_B", "<= -0.8320", runs, lambda x: x <= -0.8320, max),
-        _each(FOUNDATION, "richness", ">= 0.006", runs, lambda x: x >= 0.006, min),
-        _each(FOUNDATION, "Q_enhanced", ">= 2.10", runs, lambda x: x >= 2.10, min),
-        _count(f"{FOUNDATION}: mathematical_foundation_ready", [run.ready for run in runs]),
+        each_claim(FOUNDATION, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
+        each_claim(FOUNDATION, "hierarchy_B", "<= -0.8320", runs, lambda x: x <= -0.8320, max),
+        each_claim(FOUNDATION, "richness", ">= 0.006", runs, lambda x: x >= 0.006, min),
+        each_claim(FOUNDATION, "Q_enhanced", ">= 2.10", runs, lambda x: x >= 2.10, min),
+        count_claim(f"{FOUNDATION}: mathematical_foundation_ready", [run.ready for run in runs]),
     ]
 
 
 def _coverage_claims(by_profile: Mapping[str, Sequence[Run]]) -> list[Claim]:
     return [
-        _count(
+        count_claim(
             f"{COVERAGE}: reaches coverage 1.0",
             [run.reached("epochs_to", "coverage_100") is not None for run in by_profile[COVERAGE]],
         ),
@@ -202,7 +219,7 @@ def _hierarchy_claims(by_profile: Mapping[str, Sequence[Run]]) -> list[Claim]:
             max,
             ".4f",
         ),
-        _each(
+        each_claim(
             HIERARCHY,
             "Q_enhanced",
             f"within {Q_GAP} of the ceiling {ceiling:.4f}",
@@ -210,7 +227,7 @@ def _hierarchy_claims(by_profile: Mapping[str, Sequence[Run]]) -> list[Claim]:
             lambda x: x >= least,
             min,
         ),
-        _each(HIERARCHY, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
+        each_claim(HIERARCHY, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
     ]
 
 
@@ -225,18 +242,19 @@ def _richness_claims(by_profile: Mapping[str, Sequence[Run]]) -> list[Claim]:
             max,
             ".5f",
         ),
-        _each(RICHNESS, "richness", ">= 0.012", runs, lambda x: x >= 0.012, min),
-        _each(RICHNESS, "hierarchy_B", "<= -0.82", runs, lambda x: x <= -0.82, max),
-        _each(RICHNESS, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
+        each_claim(RICHNESS, "richness", ">= 0.012", runs, lambda x: x >= 0.012, min),
+        each_claim(RICHNESS, "hierarchy_B", "<= -0.82", runs, lambda x: x <= -0.82, max),
+        each_claim(RICHNESS, "coverage", "exactly 1.0", runs, lambda x: x == 1.0, min),
     ]
 
 
-def _count(statement: str, holds: Sequence[bool]) -> Claim:
+def count_claim(statement: str, holds: Sequence[bool]) -> Claim:
+    """A claim that something holds in every single run."""
     figure = f"{sum(holds)} of {len(holds)}"
     return Claim(f"{statement}, every run", figure, bool(holds) and all(holds))
 
 
-def _each(
+def each_claim(
     profile: str,
     metric: str,
     wanted: str,
@@ -248,7 +266,7 @@ def _each(
     values = [run.metric(metric) if run.done else None for run in runs]
     known = [value for value in values if value is not None]
     met = sum(map(holds, known))
-    figure = f"{met} of {len(runs)}, worst {_figure(worst(known) if known else None, '.7f')}"
+    figure = f"{met} of {len(runs)}, worst {shown(worst(known) if known else None, '.7f')}"
     return Claim(f"{profile}: {metric} {wanted}, every run", figure, met == len(runs) > 0)
 
 
@@ -269,7 +287,7 @@ def _foremost(
     complete = all(run.done and value(run) is not None for run in by_profile[profile])
     known = [mean for mean in means.values() if mean is not None]
     passed = complete and len(known) == len(means) and means[profile] == best(known)
-    figure = ", ".join(f"{name} {_figure(mean, form)}" for name, mean in means.items())
+    figure = ", ".join(f"{name} {shown(mean, form)}" for name, mean in means.items())
     return Claim(f"{profile}: {statement}", figure, passed)
 
 
@@ -293,25 +311,28 @@ def report(
         where: the environment.
     """
     profiles = list(dict.fromkeys(run.profile for run in runs))
-    parts = ["# Sweep over profiles and seeds", environment_markdown(where), "## Claims"]
-    if unchecked is None:
-        rows = [(c.statement, c.figure, "PASS" if c.passed else "FAIL") for c in claims]
-        parts.append(markdown_table(("claim", "figure", "result"), rows))
-    else:
-        parts.append(f"Not checked: {unchecked}.")
-    parts.append("## Over the seeds")
+    parts = ["# Sweep over profiles and seeds", environment_markdown(where)]
+    parts += [*claims_part(claims, unchecked), "## Over the seeds"]
     for profile in profiles:
         parts += _profile_summary(profile, [run for run in runs if run.profile == profile])
     if rows_of_foundation := [run for run in runs if run.profile == FOUNDATION]:
         parts += [f"## {FOUNDATION}, run by run", _run_table(rows_of_foundation)]
-    parts += _troubles(runs)
+    parts += troubles(runs)
     return "\n\n".join(parts)
+
+
+def claims_part(claims: Sequence[Claim], unchecked: str | None) -> list[str]:
+    """The claims as a part of a report, or why none was checked."""
+    if unchecked is not None:
+        return ["## Claims", f"Not checked: {unchecked}."]
+    rows = [(c.statement, c.figure, "PASS" if c.passed else "FAIL") for c in claims]
+    return ["## Claims", markdown_table(("claim", "figure", "result"), rows)]
 
 
 def _profile_summary(profile: str, runs: Sequence[Run]) -> list[str]:
     done = [run for run in runs if run.done]
     ready = sum(run.ready for run in runs)
-    rows = [_quantity_row(quantity, done) for quantity in QUANTITIES]
+    rows = [quantity_row(quantity, done) for quantity in QUANTITIES]
     return [
         f"### {profile}",
         f"{len(done)} of {len(runs)} runs done, {ready} ready.",
@@ -319,19 +340,19 @@ def _profile_summary(profile: str, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _quantity_row(quantity: Quantity, runs: Sequence[Run]) -> tuple[str, ...]:
+def quantity_row(quantity: Quantity, runs: Sequence[Run]) -> tuple[str, ...]:
     """Mean, worst and best over the runs that are done; missing values are counted, not hidden."""
     known = [value for run in runs if (value := quantity.value(run)) is not None]
     if not known:
         return (quantity.name, "-", "-", "-")
     missing = len(runs) - len(known)
-    mean = _figure(statistics.fmean(known), quantity.format)
+    mean = shown(statistics.fmean(known), quantity.format)
     worst = max if quantity.best is min else min
     return (
         quantity.name,
         f"{mean} ({len(known)} of {len(runs)})" if missing else mean,
-        "never" if missing else _figure(worst(known), quantity.format),
-        _figure(quantity.best(known), quantity.format),
+        "never" if missing else shown(worst(known), quantity.format),
+        shown(quantity.best(known), quantity.format),
     )
 
 
@@ -349,14 +370,14 @@ def _run_row(run: Run) -> tuple[str, ...]:
         str(run.seed),
         _out_of_all(run, "coverage"),
         _out_of_all(run, "coverage_B"),
-        _figure(run.metric("hierarchy_B"), ".7f"),
-        _figure(run.metric("richness"), ".7f"),
-        _figure(run.metric("Q_enhanced"), ".7f"),
-        _figure(run.metric("ultrametric_corr"), ".7f"),
-        _figure(run.reached("epochs_to", "coverage_100"), ".0f", "never"),
-        _figure(run.reached("epochs_to", "targets"), ".0f", "never"),
-        _figure(run.reached("seconds", "to_targets"), ".2f", "never"),
-        _figure(run.wall_seconds, ".2f"),
+        shown(run.metric("hierarchy_B"), ".7f"),
+        shown(run.metric("richness"), ".7f"),
+        shown(run.metric("Q_enhanced"), ".7f"),
+        shown(run.metric("ultrametric_corr"), ".7f"),
+        shown(run.reached("epochs_to", "coverage_100"), ".0f", "never"),
+        shown(run.reached("epochs_to", "targets"), ".0f", "never"),
+        shown(run.reached("seconds", "to_targets"), ".2f", "never"),
+        shown(run.wall_seconds, ".2f"),
         "yes" if run.ready else "NO",
     )
 
@@ -370,7 +391,7 @@ def _out_of_all(run: Run, metric: str) -> str:
     return f"{round(share * size)}/{size}"
 
 
-def _troubles(runs: Sequence[Run]) -> list[str]:
+def troubles(runs: Sequence[Run]) -> list[str]:
     """What is known of the runs that are not done."""
     troubled = [run for run in runs if not run.done]
     if not troubled:
@@ -383,5 +404,6 @@ def _troubles(runs: Sequence[Run]) -> list[str]:
     return parts
 
 
-def _figure(value: float | None, form: str, missing: str = "-") -> str:
+def shown(value: float | None, form: str, missing: str = "-") -> str:
+    """A figure, or what stands for a missing one."""
     return missing if value is None else format(value, form)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -73,7 +72,7 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
         # and others, so no shorter list would do.
         raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
     version = contents.get("format_version") if isinstance(contents, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or version < 1:
         raise CheckpointError(f"{path}: not a checkpoint of ternvae (no format_version)")
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -88,13 +87,17 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 
 def _from_format_1(contents: dict[str, Any]) -> dict[str, Any]:
     """The same with today's names of the weights; its progress belongs to another trainer."""
-    renamed = {
-        re.sub(r"^decoder\.(charts\.|trunk\.)", _new_prefix, name): value
-        for name, value in contents["model_state_dict"].items()
-    }
     kept = {key: value for key, value in contents.items() if key != "progress"}
-    return {**kept, "model_state_dict": renamed}
+    weights = contents["model_state_dict"]
+    if isinstance(weights, dict):  # anything else is for the model to refuse
+        # The decoder referred to the ball, which has been under its own name as well.
+        gone = "decoder.ball.c_reference"
+        kept["model_state_dict"] = {_new_name(k): v for k, v in weights.items() if k != gone}
+    return kept
 
 
-def _new_prefix(found: re.Match[str]) -> str:
-    return "charts." if found[1] == "charts." else "decoder."
+def _new_name(name: Any) -> Any:
+    for old, new in (("decoder.charts.", "charts."), ("decoder.trunk.", "decoder.")):
+        if isinstance(name, str) and name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

@@ -1,7 +1,7 @@
 """The command line: arguments first, torch only inside the command that needs it.
 
-Exit status: 0 done; 2 bad input, one line per problem on standard error; 3 training stopped
-itself; 130 interrupted, with the state saved.
+Exit status: 0 done; 1 a check of ``ternvae validate`` failed; 2 bad input, one line per problem on
+standard error; 3 training stopped itself; 130 interrupted, with the state saved.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 2, 3, 130
+CHECK_FAILED, BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 1, 2, 3, 130
+
+Result = TypeVar("Result")
 
 #: What ``--test-mode`` sets, unless the command line says otherwise.
 TEST_MODE = {"training.epochs": 5, "monitoring.detailed_metrics_every_n_epochs": 1}
@@ -90,6 +94,15 @@ class _TrainCommand(click.Command):
             formatter.write_dl(rows, col_max=44)
 
 
+_device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="auto (CUDA where there is one), cpu, cuda or cuda:N.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ternvae")
 def cli() -> None:
@@ -106,13 +119,7 @@ def cli() -> None:
 @click.option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of an earlier run.")
 @click.option("--run-dir", metavar="DIR", help="Folder of the run.  [default: a new one in runs/]")
 @click.option("--seed", metavar="N", help="Seed of every random draw of the run.")
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    default="auto",
-    show_default=True,
-    help="auto (CUDA where there is one), cpu, cuda or cuda:N.",
-)
+@_device_option
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -143,6 +150,47 @@ def train(
 
 
 @cli.command()
+@_device_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per check and line.")
+def validate(device: str, as_json: bool) -> int:
+    """Check the installation and the mathematics, one PASS or FAIL line each.
+
+    Exit status 1 if a check fails.
+    """
+    from ternvae.training.device import choose_device
+    from ternvae.validation import check_line, run_checks
+
+    failed = total = 0
+    for check in run_checks(_usable(choose_device, device)):
+        total += 1
+        failed += not check.passed
+        click.echo(json.dumps(asdict(check)) if as_json else check_line(check))
+    if not as_json:
+        click.echo(f"{total} checks: {f'{failed} failed' if failed else 'all passed'}")
+    return CHECK_FAILED if failed else 0
+
+
+@cli.command()
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True)
+@_device_option
+@click.option("--json", "as_json", is_flag=True, help="A JSON list with one object each.")
+def analyze(checkpoints: tuple[str, ...], device: str, as_json: bool) -> None:
+    """Measure checkpoints anew: metrics, ceilings, levels, checks.
+
+    Several are compared in one table.
+    """
+    from ternvae.analysis import analysis_json, analysis_text, analyze, comparison_text
+
+    found = [_usable(analyze, checkpoint, device) for checkpoint in checkpoints]
+    if as_json:
+        click.echo(json.dumps([analysis_json(each) for each in found], indent=2, allow_nan=False))
+    elif len(found) == 1:
+        click.echo(analysis_text(found[0]))
+    else:
+        click.echo(comparison_text(found))
+
+
+@cli.command()
 @click.argument("name", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a profile file.")
 def profiles(name: str | None, schema: bool) -> None:
@@ -158,6 +206,14 @@ def profiles(name: str | None, schema: bool) -> None:
         width = max(map(len, shipped))
         for each, description in shipped.items():
             click.echo(f"{each:<{width}}  {description}")
+
+
+def _usable(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function whose ``ValueError`` speaks of what the user gave."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 def _key_overrides(ctx: click.Context) -> dict[str, Any]:
@@ -188,28 +244,26 @@ def _profile_to_resume(
     """The checkpoint's own profile, unless the command line names another to go on with."""
     if profile is not None or config is not None:
         return resolve_profile(profile, config, overrides)
-    from ternvae.checkpoint import CheckpointError, load_checkpoint
+    from ternvae.checkpoint import load_checkpoint
 
-    try:
-        stored = profile_from_dict(load_checkpoint(checkpoint)["profile"], origin=checkpoint)
-    except CheckpointError as error:
-        raise BadInputError(str(error)) from error
+    stored = profile_from_dict(_usable(load_checkpoint, checkpoint)["profile"], origin=checkpoint)
     return resolve_profile(base=stored, overrides=overrides)
 
 
 def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
-    from ternvae.trainer import RunDirectoryError, Trainer
+    from ternvae.trainer import FailedChecksError, RunDirectoryError, Trainer
 
     on_terminal = sys.stderr.isatty()
-    try:
-        trainer = Trainer(profile, folder, device, resume_from=checkpoint, progress_bar=on_terminal)
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
+    make = partial(Trainer, resume_from=checkpoint, progress_bar=on_terminal)
+    trainer = _usable(make, profile, folder, device)
     try:
         with _speaking(), _stopping_politely(trainer):
             result = trainer.fit()
     except RunDirectoryError as error:
         raise BadInputError(str(error)) from error
+    except FailedChecksError as error:
+        click.echo(str(error), err=True)
+        return STOPPED_ITSELF
     if result.stop_reason == "interrupted":
         last = trainer.directory.last
         click.echo(f"interrupted; go on with: ternvae train --checkpoint {last}", err=True)

@@ -77,7 +77,7 @@ def shell_offset(
     Returns:
         (batch,) offsets; within +-1/2 a point is inside its own shell.
     """
-    return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation)
+    return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation.to(radius.dtype))
 
 
 def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:

@@ -154,7 +154,7 @@ def _level_moments(
 
 def _all_within(radius: NDArray[np.float64], ball: Any) -> float:
     """1.0 if every radius is finite and inside ``max_radius``, else 0.0."""
-    return float((radius <= float(ball.hyperbolic_radius_max)).all())
+    return float((radius <= ball.hyperbolic_radius_max.item()).all())
 
 
 def _tied_share(radius: NDArray[np.float64], valuation: NDArray[np.int64]) -> float:
@@ -212,6 +212,7 @@ class Evaluator:
         ordered = {name: values[name] for name in metric_names(self.space.n_digits)}
         return Metrics(ordered, dict(self.sampling))
 
+    @torch.no_grad()
     def branch_a(self, model: EmbeddingModel) -> dict[str, float]:
         """The metrics that depend on branch A alone; they stand still while it is frozen.
 
@@ -231,6 +232,7 @@ class Evaluator:
             "points_valid_A": _all_within(radius, model.ball),
         }
 
+    @torch.no_grad()
     def branch_b(self, model: EmbeddingModel) -> dict[str, float]:
         """The metrics of branch B; warns of levels that have collapsed.
 
@@ -257,7 +259,7 @@ class Evaluator:
             "triplet_accuracy": self._triplet_accuracy(ball, points),
             **{f"r_v{v}": float(mean) for v, mean in enumerate(level_mean)},
             "tied_share": _tied_share(radius, valuation),
-            "limit_share": float((radius >= 0.999 * float(ball.hyperbolic_radius_max)).mean()),
+            "limit_share": float((radius >= 0.999 * ball.hyperbolic_radius_max.item()).mean()),
             "points_valid": _all_within(radius, ball),
         }
 

@@ -400,11 +400,14 @@ class TernaryVAE(nn.Module):
         """
         contents = load_checkpoint(path)
         try:
-            model = cls(**contents["model_config"])
+            # A new model draws weights before it gets those of the file.
+            with torch.random.fork_rng(devices=[]):
+                model = cls(**contents["model_config"])
             state = contents["model_state_dict"]
             model.to(state["prototypes"].dtype).load_state_dict(state)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path}: the stored model does not fit: {reason}") from error
         return model.to(device).eval()
 
     def _check_branch(self, branch: str) -> None:

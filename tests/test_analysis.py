@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import ternvae.analysis.measuring as measuring
+import ternvae.training.device as device
 from ternvae.analysis import (
     Difference,
     analysis_json,
@@ -172,6 +173,18 @@ def test_a_collapse_is_told_and_not_warned_of(tmp_path: Path) -> None:
     assert comparison_text([found]).endswith(f"[1]: warning: {found.warnings[0]}")
 
 
+@pytest.mark.parametrize("branch", ["A", "B"])
+def test_points_outside_max_radius_are_unstable(
+    branch: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file can hold such a model today, so the radii are made up."""
+    monkeypatch.setattr(
+        measuring, "_radii", lambda _, __, b: np.full(81, 3.7 if b == branch else 3.6)
+    )
+    assert 3.6 < 2 * math.atanh(0.95) < 3.7
+    assert analyze(run / "best_Q.pt").validation["numerical_stability"] is False
+
+
 # --- against what the file says -------------------------------------------------------------
 
 
@@ -236,11 +249,11 @@ def test_rounding_is_no_difference_and_one_lost_sequence_is(
     assert bool(analyze(altered(tamper)).differences) is seen
 
 
-@pytest.mark.parametrize("progress", [None, "lost", {}, {"best": 3, "kept": 3}])
-def test_without_progress_nobody_knows_whose_the_figures_are(
-    progress: object, altered: Callable[[Change], Path]
+@pytest.mark.parametrize("epoch", [None, "lost", {}, 1.5])
+def test_without_an_epoch_nobody_knows_whose_the_figures_are(
+    epoch: object, altered: Callable[[Change], Path]
 ) -> None:
-    found = analyze(altered(lambda contents: contents.update(progress=progress)))
+    found = analyze(altered(lambda contents: contents.update(metrics_epoch=epoch)))
     assert found.stored_metrics == found.metrics
     assert (found.stored_epoch, found.differences) == (None, None)
     assert "not compared: the file does not say of which epoch its metrics are" in (
@@ -314,11 +327,11 @@ def test_weights_that_give_no_points_are_refused_in_one_line(
 def test_a_space_too_large_for_the_memory_is_refused_before_it_is_filled(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "memory_of", lambda device: 2**30)
+    monkeypatch.setattr(device, "memory_of", lambda _: 2**30)
     path = untrained(tmp_path / "large.pt", TernaryVAE(20, hidden_dim=2))
-    with pytest.raises(ValueError, match=r"all 3\^20 = 3486784401 points .* cpu has 1 GiB"):
+    with pytest.raises(ValueError, match=r"all 3\^20 = 3486784401 sequences .* cpu has 1 GiB"):
         analyze(path)
-    monkeypatch.setattr(measuring, "memory_of", lambda device: None)
+    monkeypatch.setattr(device, "memory_of", lambda _: None)
     assert analyze(run / "last.pt").n_digits == 4
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ternvae import ceilings, checkpoint, losses, manifolds, metrics, models, padic, validation
-from ternvae.manifolds import WrappedNormal, math, programs
+from ternvae.manifolds import math, programs
 from ternvae.padic import space as space_module
 from ternvae.validation import (
     GROUPS,
@@ -22,7 +22,6 @@ from ternvae.validation import (
     check_line,
     checks,
     environment,
-    geometry,
     hardware,
     run_checks,
 )
@@ -72,8 +71,11 @@ def test_every_figure_is_one_line_with_something_in_it(healthy: list[Check]) -> 
 def test_figures_name_what_they_measured(healthy: list[Check]) -> None:
     figure = {(c.group, c.name): c.figure for c in healthy}
     assert figure["environment", "python"].startswith(platform.python_version())
-    assert figure["environment", "torch"] == f"{torch.__version__} (declared: >=2.13,<3)"
-    assert "41,853" in figure["architecture", "parameters"]
+    declared = environment.declared_ranges()["torch"]
+    version = environment.metadata.version("torch")
+    assert figure["environment", "torch"] == f"{version} (declared: {declared})"
+    parameters = sum(p.numel() for p in models.TernaryVAE().parameters())
+    assert figure["architecture", "parameters"].startswith(f"{parameters:,}; ")
     assert "GiB" in figure["gpu", "host memory"]
     assert re.search(r"[\d.e-]+ \(at most 2.5e-07\)", figure["geometry", "distance"])
     if not torch.cuda.is_available():
@@ -470,9 +472,13 @@ def levels_may_collapse(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(losses, "richness_loss", overall)
 
 
-def rooted_separation(patch: pytest.MonkeyPatch) -> None:
-    true = losses.separation_loss
-    patch.setattr(losses, "separation_loss", lambda *a, **k: true(*a, **k).square().sqrt())
+def rooted_variance(patch: pytest.MonkeyPatch) -> None:
+    """A standard deviation has no slope at 0, which is where it is needed."""
+
+    def broken(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
+        return torch.relu(floor**0.5 - radius.var(correction=0).sqrt())
+
+    patch.setattr(losses, "richness_loss", broken)
 
 
 def ranks_without_ties(patch: pytest.MonkeyPatch) -> None:
@@ -556,7 +562,7 @@ def careless_loader(patch: pytest.MonkeyPatch) -> None:
 
     def load(path: Path) -> Any:
         try:
-            return torch.load(path, weights_only=False)  # noqa: S614
+            return torch.load(path, weights_only=False)
         except Exception as error:
             raise checkpoint.CheckpointError(str(error)) from error
 
@@ -586,6 +592,9 @@ def half_precision_points(patch: pytest.MonkeyPatch) -> None:
     true = math.dist0
     patch.setattr(math, "dist0", lambda x, **k: true(x.float(), **k))
 
+
+# Left out below where they are not the ones to fail; they look at the whole space or at training.
+SLOW = {"metrics repeat themselves", "same seed, same bits"}
 
 # What is broken, the group that is run, and the checks of it that must fail.
 BREAKS: list[tuple[Break, str, set[str]]] = [
@@ -627,13 +636,12 @@ BREAKS: list[tuple[Break, str, set[str]]] = [
     (idle_optimizer, "architecture", {"freezing branch A"}),
     (times("reconstruction_loss", 1 / 9), "losses", {"reconstruction"}),
     (times("kl_loss", -1), "losses", {"divergence"}),
-    (no_stretch, "losses", set()),  # cancels there; the geometry finds it
     (times("hierarchy_loss", 2), "losses", {"hierarchy"}),
     (times("separation_loss", 0.5), "losses", {"separation"}),
     (times("richness_loss", 2), "losses", {"richness"}),
     (shifted_shells, "losses", {"hierarchy", "separation", "zero at ideal shells"}),
     (levels_may_collapse, "losses", {"richness", "collapsed levels"}),
-    (rooted_separation, "losses", {"finite gradients"}),
+    (rooted_variance, "losses", {"finite gradients", "richness", "collapsed levels"}),
     (ranks_without_ties, "metrics", {"ceilings are reached", "metrics by definition"}),
     (sign_of_hierarchy, "metrics", {"ceilings are reached", "metrics by definition"}),
     (random_metric, "metrics", {"ceilings are reached", "metrics repeat themselves"}),
@@ -652,20 +660,24 @@ BREAKS: list[tuple[Break, str, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("breaks", "group", "expected"), BREAKS, ids=lambda x: _name(x))
+@pytest.mark.parametrize(
+    ("breaks", "group", "expected"),
+    BREAKS,
+    ids=[f"{breaks.__qualname__.split('.')[0]}-{group}" for breaks, group, _ in BREAKS],
+)
 @pytest.mark.filterwarnings("ignore::ternvae.metrics.CollapsedLevelsWarning")
 def test_the_right_checks_fail(
     monkeypatch: pytest.MonkeyPatch, breaks: Break, group: str, expected: set[str]
 ) -> None:
+    run = {name: f for name, f in GROUPS[group].items() if name in expected or name not in SLOW}
+    monkeypatch.setattr(validation, "GROUPS", {group: run})
     breaks(monkeypatch)
-    found = failures(group)
-    assert set(found) >= expected, found
-    # The others have run; most hold, so a failure says where to look.
-    assert len(found) < len(GROUPS[group]) or len(GROUPS[group]) <= 2
-
-
-def _name(value: object) -> str | None:
-    return value.__qualname__ if callable(value) else None
+    found = {check.name: check for check in run_checks()}
+    assert list(found) == list(run)
+    failed = {name: check.figure for name, check in found.items() if not check.passed}
+    assert set(failed) >= expected, failed
+    # Some hold all the same, so that a failure says where to look.
+    assert set(failed) < set(run)
 
 
 def test_every_check_of_the_mathematics_is_broken_once() -> None:
@@ -720,9 +732,6 @@ def test_without_the_extension_the_mathematics_is_the_same(
     assert failures("geometry", "architecture") == {}
 
 
-def test_bars_are_the_documented_ones() -> None:
-    document = Path(__file__).parents[1] / "tests" / "manifolds" / "test_math_accuracy.py"
-    assert checks.ACCURACY == {torch.float32: 2.5e-7, torch.float64: 1e-10}
-    assert "2.5e-7" in document.read_text() and "1e-10" in document.read_text()
-    assert set(geometry._NORMS) >= {1e-6, 0.5, 0.95, 1 - 1e-5}
-    assert WrappedNormal is manifolds.WrappedNormal
+def test_the_bar_of_float32_is_the_claim_of_the_benchmarks() -> None:
+    claims = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    assert f"error in float32 at most {checks.ACCURACY[torch.float32]:.1e}:" in claims

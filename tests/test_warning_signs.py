@@ -314,7 +314,8 @@ def test_boundaries_of_an_evaluation(name: str, changes: dict[str, Any], appears
 
 def test_half_of_an_odd_number_of_epochs() -> None:
     assert evaluated(watch(epochs=5), epoch=2, hierarchy_B=-0.1) == []
-    assert names(evaluated(watch(epochs=5), epoch=3, hierarchy_B=-0.1)) == ["hierarchy_stalled"]
+    assert names(evaluated(watch(epochs=5), epoch=4, hierarchy_B=-0.1)) == []
+    assert names(evaluated(watch(epochs=5), epoch=5, hierarchy_B=-0.1)) == ["hierarchy_stalled"]
 
 
 def test_a_reversed_hierarchy_late_in_the_run_is_both_signs() -> None:

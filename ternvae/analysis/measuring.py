@@ -27,13 +27,11 @@ from ternvae.metrics import (
     CollapsedLevelsWarning,
     Evaluator,
     Metrics,
-    evaluation_bytes,
     metric_names,
 )
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.padic import TernarySpace
-from ternvae.training.device import choose_device, memory_of
-from ternvae.training.progress import Progress
+from ternvae.training.device import check_memory, choose_device
 from ternvae.training.verdict import CHECKS, validation_results
 
 __all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze"]
@@ -152,11 +150,11 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     """
     place = choose_device(device)
     contents = load_checkpoint(path)
-    with torch.random.fork_rng(devices=[]):  # a new model draws weights before it gets its own
-        model = TernaryVAE.from_checkpoint(path, place)
+    model = TernaryVAE.from_checkpoint(path, place)
+    model.requires_grad_(False)  # so that nothing records a graph for a curvature that is learned
     n_digits = model.space.n_digits
     targets, doubts = _targets(path, contents["profile"], n_digits)
-    _check_memory(path, model, place)
+    check_memory(model.space, model.config["latent_dim"], place)
     evaluator = Evaluator(model.space)
     metrics, complaints = _measure(path, evaluator, model)
     radii = {branch: _radii(evaluator, model, branch) for branch in BRANCHES}
@@ -166,7 +164,7 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     stored_metrics = _numbers(contents["comprehensive_metrics"])
     stored_validation = _truths(contents["validation_results"])
     epoch = _entry(contents, "epoch", int)
-    stored_epoch = _epoch_of_best(contents.get("progress"))
+    stored_epoch = _entry(contents, "metrics_epoch", int)
     differences = None
     if stored_metrics and stored_epoch is not None and stored_epoch == epoch:
         differences = (
@@ -204,16 +202,6 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
     return plain
 
 
-def _check_memory(path: str | PathLike[str], model: TernaryVAE, device: torch.device) -> None:
-    space, there = model.space, memory_of(device)
-    needed = evaluation_bytes(space, model.config["latent_dim"])
-    if there is not None and needed > there:
-        raise ValueError(
-            f"{path}: too large to measure: all 3^{space.n_digits} = {space.size} points take "
-            f"about {needed / 2**30:.3g} GiB, and {device} has {there / 2**30:.3g} GiB"
-        )
-
-
 def _measure(
     path: str | PathLike[str], evaluator: Evaluator, model: TernaryVAE
 ) -> tuple[Metrics, list[str]]:
@@ -232,7 +220,7 @@ def _measure(
 def _radii(evaluator: Evaluator, model: TernaryVAE, branch: str) -> NDArray[np.float64]:
     # Embedding once more costs a tenth of the metrics; keeping the points would cost their memory.
     radius = model.ball.dist0(evaluator.embed(model, branch))
-    return np.asarray(radius.detach().cpu(), dtype=np.float64)
+    return np.asarray(radius.cpu(), dtype=np.float64)
 
 
 def _levels(radius: NDArray[np.float64], space: TernarySpace) -> tuple[LevelRow, ...]:
@@ -290,15 +278,6 @@ def _targets(
         else:
             targets[name] = float(value)
     return targets, doubts
-
-
-def _epoch_of_best(progress: Any) -> int | None:
-    """Of which epoch the stored figures are, if the file has the progress of a run."""
-    try:
-        best = Progress.from_dict(progress).best
-    except (TypeError, KeyError, AttributeError):
-        return None
-    return best.epoch if best else None
 
 
 def _entry(values: object, key: str, kind: type[_Kind]) -> _Kind | None:

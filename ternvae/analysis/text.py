@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from ternvae.analysis.measuring import Analysis
-from ternvae.ceilings import ceilings
 from ternvae.metrics import metric_names
-from ternvae.training.report import final_table
+from ternvae.training.report import aligned, cell, final_table, metric_ceilings
 
 __all__ = ["analysis_text", "comparison_text"]
 
@@ -33,8 +31,8 @@ def analysis_text(analysis: Analysis) -> str:
         "\n".join(f"{label:<10}  {text}" for label, text in _heading(analysis)),
         final_table(analysis.metrics, analysis.targets, n_digits=analysis.n_digits),
         "Radii of branch B by level: hyperbolic distance from the origin, in units of the metric\n"
-        + _aligned([header, *radii]),
-        "\n".join(f"{_shown(passed)}  {check}" for check, passed in analysis.validation.items()),
+        + aligned([header, *radii]),
+        "\n".join(f"{cell(passed)}  {check}" for check, passed in analysis.validation.items()),
     ]
     return "\n\n".join(parts)
 
@@ -53,11 +51,11 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
     names = _column_names([analysis.path for analysis in analyses])
     sizes = sorted({analysis.n_digits for analysis in analyses})
     titles = ["ceiling"] if len(sizes) == 1 else [f"ceiling, n = {n}" for n in sizes]
-    limits = [_metric_ceilings(n_digits) for n_digits in sizes]
+    limits = [metric_ceilings(n_digits) for n_digits in sizes]
     rows: list[Sequence[str]] = [("checkpoint", *names, *titles)]
 
     def add(label: str, values: Iterable[object], bounds: Iterable[object] = ()) -> None:
-        cells = [label, *map(_shown, values), *map(_shown, bounds)]
+        cells = [label, *map(cell, values), *map(cell, bounds)]
         rows.append(cells + [""] * (len(rows[0]) - len(cells)))
 
     for fact in ("profile", "seed", "epoch", "n_digits", "parameters"):
@@ -78,7 +76,7 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
     ]
     width = max(map(len, names))
     legend = [f"{name:<{width}}  {a.path}" for name, a in zip(names, analyses, strict=True)]
-    parts = ["\n".join(legend), _aligned(rows), "\n".join(remarks)]
+    parts = ["\n".join(legend), aligned(rows), "\n".join(remarks)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -134,17 +132,10 @@ def _cautions(analysis: Analysis) -> list[tuple[str, str]]:
     return [
         (
             "Differs",
-            f"{each.key} is {_shown(each.stored)} in the file and {_shown(each.measured)} here",
+            f"{each.key} is {cell(each.stored)} in the file and {cell(each.measured)} here",
         )
         for each in analysis.differences or ()
     ] + [("Warning", text) for text in analysis.warnings]
-
-
-def _metric_ceilings(n_digits: int) -> dict[str, float]:
-    highest = ceilings(n_digits)
-    hierarchy = {f"hierarchy_{branch}": highest["hierarchy"] for branch in "AB"}
-    shares = dict.fromkeys(("coverage", "coverage_B", "triplet_accuracy"), 1.0)
-    return highest | hierarchy | shares
 
 
 def _column_names(paths: Sequence[str]) -> list[str]:
@@ -159,22 +150,3 @@ def _column_names(paths: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names if max(map(len, names)) <= LONGEST_NAME else numbers
     return numbers
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart, the first flush left, the first row underlined."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _shown(value: object) -> str:
-    """A cell: a figure to seven decimals, a check as PASS or FAIL, nothing for None."""
-    if isinstance(value, bool):
-        return "PASS" if value else "FAIL"
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    return "undefined" if math.isnan(value) else f"{value:.7f}".rstrip("0").rstrip(".")

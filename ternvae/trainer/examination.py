@@ -124,7 +124,7 @@ class Examination:
         figures: dict[str, Any] = {
             "tied_share": measured["tied_share"],
             "limit_share": measured["limit_share"],
-            "curvature": float(self.model.ball.c),
+            "curvature": self.model.ball.c.item(),
         }
         if self.controller is not None:
             self.controller.observe(
@@ -132,7 +132,7 @@ class Examination:
                     measured,
                     n_digits=self.n_digits,
                     richness_target=self.targets["richness"],
-                    radius_max=float(self.model.ball.hyperbolic_radius_max),
+                    radius_max=self.model.ball.hyperbolic_radius_max.item(),
                     q_ceiling=ceilings(self.n_digits)["Q_enhanced"],
                 )
             )

@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.checkpoint import CheckpointError
 from ternvae.config import Profile
-from ternvae.metrics import Evaluator, ceilings, evaluation_bytes
+from ternvae.metrics import Evaluator, ceilings
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.padic import TernarySpace
 from ternvae.trainer.examination import Examination
+from ternvae.trainer.opening import check_installation, opening_lines
 from ternvae.trainer.pace import Pace
+from ternvae.trainer.parts import controller_of, homeostasis_of, warning_signs_of
+from ternvae.trainer.saving import checkpoint_contents, load_run, restore_run
 from ternvae.training.batches import BatchPlan, epoch_seed
-from ternvae.training.controller import Controller
 from ternvae.training.coverage import take_over_coverage
-from ternvae.training.device import choose_device, is_out_of_memory, memory_of
+from ternvae.training.device import check_memory, choose_device, is_out_of_memory
 from ternvae.training.events import Event
-from ternvae.training.homeostasis import Homeostasis
 from ternvae.training.monitor import Monitor
 from ternvae.training.objective import TERMS, loss_terms, weighted_sum
 from ternvae.training.optimisation import Optimisation
@@ -35,19 +37,14 @@ from ternvae.training.progress import Best, Progress
 from ternvae.training.report import final_table
 from ternvae.training.run_directory import RunDirectory, new_run_path
 from ternvae.training.verdict import rank
-from ternvae.training.warning_signs import WarningSigns
 
-__all__ = ["FailedChecksError", "Trainer", "TrainingResult"]
+__all__ = ["Trainer", "TrainingResult"]
 
 log = logging.getLogger("ternvae")
 
 
 #: What is known of each step and, on average, of each epoch.
 _FIGURES = ("total", *TERMS, "gradient_norm")
-
-
-class FailedChecksError(RuntimeError):
-    """Checks that were to pass before training did not; the text has a line for each."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +101,10 @@ class Trainer:
         self.directory = RunDirectory(run_dir or new_run_path(profile.name, profile.seed))
         self.directory.check(resuming=resume_from is not None)
         self.space = TernarySpace(profile.space.n_digits)
-        self._check_memory()
+        check_memory(self.space, profile.model.latent_dim, self.device)
         training = profile.training
         self.batches = BatchPlan(self.space, training.batch_size, training.balanced_share)
         self.pace = Pace(profile)
-        self.progress = Progress()
         with self._seeded(epoch=0):
             keywords = profile.model.model_dump(exclude={"enhanced_controller"})
             self.model = TernaryVAE(n_digits=self.space.n_digits, **keywords)
@@ -124,11 +120,11 @@ class Trainer:
             profile=profile,
             model=self.model,
             evaluator=Evaluator(self.space),
-            progress=self.progress,
+            progress=Progress(),
             monitor=self.monitor,
-            signs=_signs(profile),
-            homeostasis=_homeostasis(profile),
-            controller=_controller(profile),
+            signs=warning_signs_of(profile),
+            homeostasis=homeostasis_of(profile),
+            controller=controller_of(profile),
         )
         self._progress_bar = progress_bar
         self._stop_requested = False
@@ -137,6 +133,11 @@ class Trainer:
             self._resume(resume_from)
         elif profile.frozen_checkpoint.path is not None:
             self._take_over(profile.frozen_checkpoint.path)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        return self.examination.progress
 
     @property
     def encoder_a_frozen(self) -> bool:
@@ -153,10 +154,12 @@ class Trainer:
             FailedChecksError: the profile asks for checks before training, and one failed.
         """
         if self.profile.validation.before_training:
-            self._check_first()
+            check_installation(self.device)
         self.monitor.open(self.profile.to_yaml(), resume_epoch=self._resumed_at)
         try:
-            self._announce()
+            log.info("Run directory: %s", self.directory.path)
+            for line in opening_lines(self.profile, self.model, self.progress.epoch + 1):
+                log.info("%s", line)
             return self._finish(self._train())
         finally:
             self.monitor.close()
@@ -284,7 +287,7 @@ class Trainer:
         self.optimisation.freeze(encoder_a=held_a or scaled, encoder_b=held_b)
         if scaled and not held_a and not was_frozen:
             text = "coverage is provided for: encoder A and the decoder are frozen"
-            self.monitor.event(Event(epoch - 1, "freeze_encoder_a", text))
+            self.monitor.event(Event(epoch, "freeze_encoder_a", text))
         if (event := self.pace.curriculum_event(epoch)) is not None:
             self.monitor.event(event)
 
@@ -318,17 +321,14 @@ class Trainer:
             self._keep(examination.evaluate(losses, rate, self.pace.curriculum_factors(epoch)))
 
     def _keep(self, scored: Best) -> None:
-        """Save the model if it is among the best; of equals, the older one is the better."""
+        """Save the model if it is among the best."""
         targets, n_digits = self.examination.targets, self.space.n_digits
-        keys = [
-            rank(each.metrics, targets, n_digits=n_digits) for each in (*self.progress.kept, scored)
-        ]
-        place = sum(key >= keys[-1] for key in keys[:-1])
-        kept, most = self.progress.kept, self.profile.checkpointing.keep_best_n
-        if place >= most:
+        most = self.profile.checkpointing.keep_best_n
+        place, dropped = self.progress.enter(
+            scored, most, lambda each: rank(each.metrics, targets, n_digits=n_digits)
+        )
+        if place is None:
             return
-        kept.insert(place, scored)
-        dropped = [kept.pop() for _ in kept[most:]]
         paths = [self.directory.best] if place == 0 else []
         self._save(*paths, *([self.directory.good(scored.epoch)] if most > 1 else []), of=scored)
         for old in dropped:
@@ -336,114 +336,26 @@ class Trainer:
 
     def _save(self, *paths: Path, of: Best | None = None) -> None:
         """Save the run; the figures in the file are those ``of`` a model, or of the best one."""
-        scored, examination = of or self.progress.best, self.examination
-        homeostasis, controller = examination.homeostasis, examination.controller
-        contents = {
-            "model_state_dict": self.model.state_dict(),
-            "model_config": self.model.config,
-            "optimizer_state_dict": self.optimisation.optimizer.state_dict(),
-            "epoch": self.progress.epoch,
-            "comprehensive_metrics": scored.metrics if scored else {},
-            "validation_results": scored.validation if scored else {},
-            "profile": self.profile.to_dict(),
-            "progress": self.progress.to_dict(),
-            "homeostasis": homeostasis.to_dict() if homeostasis is not None else None,
-            "controller": controller.to_dict() if controller is not None else None,
-            "warning_signs": examination.signs.state(),
-            "frozen": dict(self.optimisation.frozen),
-        }
+        scored = of or self.progress.best
+        contents = checkpoint_contents(self.examination, self.optimisation, scored)
         self.directory.save(contents, *paths)
 
     def _resume(self, path: str | Path) -> None:
-        contents = load_checkpoint(path)
-        if "progress" not in contents:
-            raise CheckpointError(f"{path}: holds a model but not the progress of a run")
-        if contents["model_config"] != self.model.config:
-            raise CheckpointError(
-                f"{path}: holds a model of {contents['model_config']}, the profile asks for "
-                f"{self.model.config}; resume with the profile of that run"
-            )
-        if contents["epoch"] >= self.profile.training.epochs:
-            raise CheckpointError(
-                f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
-                f"{self.profile.training.epochs}; raise training.epochs to go on"
-            )
-        examination = self.examination
-        self.model.load_state_dict(contents["model_state_dict"])
-        self.optimisation.optimizer.load_state_dict(contents["optimizer_state_dict"])
-        self.progress = examination.progress = Progress.from_dict(contents["progress"])
+        contents = load_run(path, self.profile, self.model.config)
+        restore_run(contents, self.examination, self.optimisation)
         self._resumed_at = self.progress.epoch
         if not self.directory.best.exists():
             self.progress.kept = []  # a fresh folder: its best model is yet to come
-        # What one of the two profiles does without begins afresh.
-        if examination.homeostasis is not None and contents["homeostasis"] is not None:
-            examination.homeostasis.restore(contents["homeostasis"])
-        if examination.controller is not None and contents["controller"] is not None:
-            examination.controller.restore(contents["controller"])
-        examination.signs.restore(contents["warning_signs"])
-        examination.branch_a = examination.evaluator.branch_a(self.model)
-        self.optimisation.frozen.update(contents["frozen"])
 
     # --- before and after -------------------------------------------------------------------
-
-    def _check_first(self) -> None:
-        from ternvae.validation import check_line, run_checks
-
-        log.info("Checks before training")
-        failed = []
-        for check in run_checks(self.device):
-            log.info("%s", check_line(check))
-            if not check.passed:
-                failed.append(check_line(check))
-        if failed:
-            raise FailedChecksError("\n".join(failed))
-
-    def _check_memory(self) -> None:
-        needed = evaluation_bytes(self.space, self.profile.model.latent_dim)
-        there = memory_of(self.device)
-        if there is not None and needed > there:
-            raise ValueError(
-                f"space.n_digits: to measure all 3^{self.space.n_digits} = {self.space.size} "
-                f"sequences takes about {needed / 2**30:.3g} GiB, and {self.device} has "
-                f"{there / 2**30:.3g} GiB; take fewer digits or a smaller model.latent_dim"
-            )
-
-    def _announce(self) -> None:
-        log.info("Run directory: %s", self.directory.path)
-        log.info(
-            "Profile %s, seed %d: %d sequences, %d parameters, epochs %d to %d on %s",
-            self.profile.name,
-            self.profile.seed,
-            self.space.size,
-            sum(parameter.numel() for parameter in self.model.parameters()),
-            self.progress.epoch + 1,
-            self.profile.training.epochs,
-            self.device,
-        )
 
     def _finish(self, stop_reason: str) -> TrainingResult:
         """Save the last state and the summary, and show the best model's figures."""
         if stop_reason in ("epochs", "interrupted"):
             self._save(self.directory.last)
-        best, limits = self.progress.best, ceilings(self.space.n_digits)
-        self.directory.write_summary(
-            {
-                "profile": self.profile.name,
-                "seed": self.profile.seed,
-                "n_digits": self.space.n_digits,
-                "epochs": self.progress.epoch,
-                "best_epoch": best.epoch if best else None,
-                "stop_reason": stop_reason,
-                "comprehensive_metrics": best.metrics if best else {},
-                "sampling": self.examination.evaluator.sampling,
-                "ceilings": limits,
-                "validation_results": best.validation if best else {},
-                "epochs_to": self.progress.epochs_to,
-                "seconds": self.progress.seconds,
-                "warnings": self.examination.signs.seen,
-            }
-        )
-        metrics = best.metrics if best else {}
+        best = self.progress.best
+        metrics, validation = (best.metrics, best.validation) if best else ({}, {})
+        self.directory.write_summary(self._summary(stop_reason))
         self.monitor.finish(self.progress.epoch, self.profile.to_dict(), metrics)
         if best:
             log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
@@ -453,11 +365,30 @@ class Trainer:
             )
         return TrainingResult(
             metrics=metrics,
-            validation=best.validation if best else {},
+            validation=validation,
             stop_reason=stop_reason,
             checkpoint=self.directory.best if best else None,
             run_dir=self.directory.path,
         )
+
+    def _summary(self, stop_reason: str) -> dict[str, Any]:
+        """What ``metrics.json`` holds."""
+        best = self.progress.best
+        return {
+            "profile": self.profile.name,
+            "seed": self.profile.seed,
+            "n_digits": self.space.n_digits,
+            "epochs": self.progress.epoch,
+            "best_epoch": best.epoch if best else None,
+            "stop_reason": stop_reason,
+            "comprehensive_metrics": best.metrics if best else {},
+            "sampling": self.examination.evaluator.sampling,
+            "ceilings": ceilings(self.space.n_digits),
+            "validation_results": best.validation if best else {},
+            "epochs_to": self.progress.epochs_to,
+            "seconds": self.progress.seconds,
+            "warnings": self.examination.signs.seen,
+        }
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:
@@ -466,41 +397,6 @@ class Trainer:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(epoch_seed(self.profile.seed, epoch))
             yield
-
-
-def _homeostasis(profile: Profile) -> Homeostasis | None:
-    if not profile.homeostasis.enabled:
-        return None
-    return Homeostasis(
-        **profile.homeostasis.model_dump(exclude={"enabled"}),
-        coverage_limit=profile.targets.coverage,
-        hierarchy_target=profile.targets.hierarchy_B,
-        q_limit=ceilings(profile.space.n_digits)["Q_enhanced"],
-    )
-
-
-def _controller(profile: Profile) -> Controller | None:
-    if not profile.model.enhanced_controller:
-        return None
-    return Controller(profile.loss_weights.model_dump(), epoch_seed(profile.seed, 0))
-
-
-def _signs(profile: Profile) -> WarningSigns:
-    settings = {
-        f"{section}.{key}": value
-        for section, values in profile.to_dict().items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-    }
-    bounds = profile.validation
-    return WarningSigns(
-        settings,
-        coverage_floor=bounds.coverage_floor,
-        # A run that meets its target for richness is in order, however low the target is.
-        richness_floor=min(bounds.richness_floor, profile.targets.richness),
-        loss_ceiling=bounds.loss_ceiling,
-        epochs=profile.training.epochs,
-    )
 
 
 def _grouped(batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:

@@ -71,7 +71,7 @@ class Pace:
         )
         if epoch > 1 and before == now:
             return None
-        return Event(epoch - 1, f"curriculum_{now}", f"the curriculum enters its phase {now}")
+        return Event(epoch, f"curriculum_{now}", f"the curriculum enters its phase {now}")
 
     def encoder_a_share(self, epoch: int, *, coverage_reached: bool) -> float:
         """Share of the learning rate for encoder A; see :func:`encoder_a_share`."""

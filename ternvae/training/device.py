@@ -6,7 +6,10 @@ import os
 
 import torch
 
-__all__ = ["choose_device", "is_out_of_memory", "memory_of"]
+from ternvae.metrics import evaluation_bytes
+from ternvae.padic import TernarySpace
+
+__all__ = ["check_memory", "choose_device", "is_out_of_memory", "memory_of"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -36,6 +39,21 @@ def memory_of(device: torch.device) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return None
+
+
+def check_memory(space: TernarySpace, latent_dim: int, device: torch.device) -> None:
+    """Check that the whole space can be measured on the device.
+
+    Raises:
+        ValueError: there is less memory than that takes.
+    """
+    needed, there = evaluation_bytes(space, latent_dim), memory_of(device)
+    if there is not None and needed > there:
+        raise ValueError(
+            f"space.n_digits: to measure all 3^{space.n_digits} = {space.size} sequences takes "
+            f"about {needed / 2**30:.3g} GiB, and {device} has {there / 2**30:.3g} GiB; take fewer "
+            "digits or a smaller model.latent_dim"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -166,14 +166,16 @@ class Homeostasis:
         state.q_threshold = _raised(before[1], self.annealing_step, self.q_limit)
         if before == (state.coverage_threshold, state.q_threshold):
             return []
-        text = (
-            f"Q improved to {state.best_q:.4f}: the coverage threshold rises from {before[0]:g} to "
-            f"{state.coverage_threshold:g}, that of Q from {before[1]:g} to {state.q_threshold:g}"
-        )
         figures = {
             "coverage_threshold": state.coverage_threshold,
             "q_threshold": state.q_threshold,
         }
+        raised = [
+            f"the threshold of {name} rises from {old:g} to {new:g}"
+            for name, old, new in zip(("coverage", "Q"), before, figures.values(), strict=True)
+            if new != old
+        ]
+        text = f"Q improved to {state.best_q:.4f}: {', '.join(raised)}"
         return [Event(epoch, "anneal_thresholds", text, figures)]
 
     def _consider_a(self, epoch: int, figures: Mapping[str, float]) -> list[Event]:
@@ -183,7 +185,7 @@ class Homeostasis:
         threshold = state.coverage_threshold
         lost = not figures["coverage_B"] >= threshold - self.coverage_hysteresis
         state.coverage_lost = state.coverage_lost + 1 if lost else 0
-        if figures["coverage"] < threshold:
+        if not figures["coverage"] >= threshold:
             name, why = "coverage", f"below the threshold {threshold:g}"
         elif state.coverage_lost >= self.patience:
             name, why = "coverage_B", f"{state.coverage_lost} times below {threshold:g} by more"

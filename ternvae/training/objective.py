@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ternvae.losses import geometry_losses, kl_loss, reconstruction_loss
-from ternvae.models import TernaryVAE
+from ternvae.models import TernaryVAE, full_precision
 from ternvae.padic import digits_of, valuation
 
 __all__ = ["TERMS", "loss_terms", "weighted_sum"]
@@ -35,15 +35,17 @@ def loss_terms(
     sequences = digits_of(indices, n_digits=n_digits) - 1
     levels = valuation(indices, cap=n_digits)
     outputs = {branch: model(sequences, levels, branch) for branch in branches}
-    geometry = geometry_losses(
-        outputs["B"].radius,
-        levels,
-        n_digits=n_digits,
-        radius_max=model.ball.hyperbolic_radius_max,
-        richness_floor=richness_floor,
-    )
-    losses = [reconstruction_loss(out.logits, sequences) for out in outputs.values()]
-    divergences = [kl_loss(out.posterior_log_prob, out.prior_log_prob) for out in outputs.values()]
+    # Means within the levels are matrix products, which autocast would take in bfloat16.
+    with full_precision(outputs["B"].radius):
+        geometry = geometry_losses(
+            outputs["B"].radius,
+            levels,
+            n_digits=n_digits,
+            radius_max=model.ball.hyperbolic_radius_max,
+            richness_floor=richness_floor,
+        )
+        losses = [reconstruction_loss(o.logits, sequences) for o in outputs.values()]
+        divergences = [kl_loss(o.posterior_log_prob, o.prior_log_prob) for o in outputs.values()]
     return {
         "coverage": torch.stack(losses).sum(),
         **geometry._asdict(),

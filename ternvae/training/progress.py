@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -52,6 +52,9 @@ class Progress:
         default_factory=lambda: {"train": 0.0, "evaluate": 0.0, "total": 0.0, "to_targets": None}
     )
 
+    def __post_init__(self) -> None:
+        self._first_step: float | None = None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         return asdict(self)
@@ -79,13 +82,37 @@ class Progress:
             torch.cuda.synchronize(device)
         now = time.perf_counter()
         self.seconds[what] = (self.seconds[what] or 0.0) + now - started
-        self.seconds["total"] = now - self._first_step
+        if self._first_step is not None:  # a checkpoint that is taken over is measured before it
+            self.seconds["total"] = now - self._first_step
 
     def note_coverage(self, coverage: float) -> None:
         """Record the first epochs with 99 % and with full coverage."""
         for name, share in (("coverage_99", 0.99), ("coverage_100", 1.0)):
             if self.epochs_to[name] is None and coverage >= share:
                 self.epochs_to[name] = self.epoch
+
+    def enter(
+        self, scored: Best, most: int, key: Callable[[Best], Any]
+    ) -> tuple[int | None, list[Best]]:
+        """Enter a model among the best ones; of equals, the older one comes first.
+
+        Args:
+            scored: the model.
+            most: how many are kept.
+            key: larger for better models.
+
+        Returns:
+            Its place, 0 for the best, or None if it is not among them; and the models that had to
+            go for it.
+        """
+        mark = key(scored)
+        place = sum(key(each) >= mark for each in self.kept)
+        if place >= most:
+            return None, []
+        self.kept.insert(place, scored)
+        dropped = self.kept[most:]
+        del self.kept[most:]
+        return place, dropped
 
     def note_targets(self) -> bool:
         """Record that all targets are met; True the first time."""

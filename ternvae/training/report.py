@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ternvae.metrics import ceilings
 from ternvae.training.verdict import targets_met
 
-__all__ = ["epoch_line", "final_table"]
+__all__ = ["aligned", "cell", "epoch_line", "final_table", "metric_ceilings"]
 
 
 def epoch_line(epoch: int, loss: float, metrics: Mapping[str, float]) -> str:
@@ -30,8 +30,18 @@ def final_table(
         targets: the targets, by metric name.
         n_digits: number of ternary digits, which decides the ceilings.
     """
-    highest, met = ceilings(n_digits), targets_met(metrics, targets, n_digits=n_digits)
-    limits = {
+    limits, met = metric_ceilings(n_digits), targets_met(metrics, targets, n_digits=n_digits)
+    rows = [("metric", "value", "target", "ceiling", "met")]
+    for name, value in metrics.items():
+        verdict = {True: "yes", False: "NO", None: ""}[met.get(name)]
+        rows.append((name, cell(value), cell(targets.get(name)), cell(limits.get(name)), verdict))
+    return aligned(rows, flush_left={0, 4})
+
+
+def metric_ceilings(n_digits: int) -> dict[str, float]:
+    """The highest value, for hierarchies the lowest, of every metric that has one."""
+    highest = ceilings(n_digits)
+    return {
         "coverage": 1.0,
         "coverage_B": 1.0,
         "hierarchy_A": highest["hierarchy"],
@@ -41,24 +51,30 @@ def final_table(
         "ultrametric_corr": highest["ultrametric_corr"],
         "triplet_accuracy": 1.0,
     }
-    rows = [("metric", "value", "target", "ceiling", "met")]
-    for name, value in metrics.items():
-        target, limit = targets.get(name), limits.get(name)
-        verdict = {True: "yes", False: "NO", None: ""}[met.get(name)]
-        rows.append((name, _figure(value), _figure(target), _figure(limit), verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+
+
+def aligned(rows: Sequence[Sequence[str]], *, flush_left: Collection[int] = (0,)) -> str:
+    """A table for a terminal: columns two spaces apart, the first row underlined.
+
+    Args:
+        rows: cells, as many in each row.
+        flush_left: columns that are not flush right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if column in flush_left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def _figure(value: float | None) -> str:
-    if value is None:
-        return ""
+def cell(value: object) -> str:
+    """A cell: a figure to seven decimals, a check as PASS or FAIL, nothing for None."""
+    if isinstance(value, bool):
+        return "PASS" if value else "FAIL"
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
     return "undefined" if math.isnan(value) else f"{value:.7f}".rstrip("0").rstrip(".")

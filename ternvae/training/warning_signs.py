@@ -31,6 +31,9 @@ __all__ = ["WarningSign", "WarningSigns"]
 #: A run whose hierarchy is still above this with half of its epochs done has not found the order.
 STALLED_HIERARCHY = -0.3
 
+#: Nothing is said of a run's hierarchy before so many epochs, however short the run is.
+LEAST_EPOCHS = 5
+
 #: How far a loss may exceed that of the first step by chance: batches differ, samples are drawn,
 #: and with few steps per epoch the warm-up has hardly begun when the first epoch ends.
 FIRST_STEP_NOISE = 1.05
@@ -261,7 +264,7 @@ def _hierarchy_positive(settings: Settings, epoch: int, hierarchy: float) -> War
 def _hierarchy_stalled(
     settings: Settings, epoch: int, hierarchy: float, *, epochs: int
 ) -> WarningSign | None:
-    if not (hierarchy > STALLED_HIERARCHY and 2 * epoch >= epochs):
+    if not (hierarchy > STALLED_HIERARCHY and epoch >= max(LEAST_EPOCHS, epochs / 2)):
         return None
     message = (
         f"hierarchy_B is {hierarchy:.6g}, above {STALLED_HIERARCHY:g} with {epoch} of {epochs} "

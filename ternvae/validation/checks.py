@@ -22,7 +22,8 @@ __all__ = [
     "worst",
 ]
 
-#: Largest relative error that docs/geometry.md allows the operations of the ball.
+#: Largest relative error that the operations of the ball are allowed: in float32 what
+#: docs/benchmarks.md claims, in float64 what their tests ask for up to the rim.
 ACCURACY = {torch.float32: 2.5e-7, torch.float64: 1e-10}
 
 #: The bar for whatever is computed in float64, the same as for the ball.

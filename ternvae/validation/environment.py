@@ -56,7 +56,9 @@ def declared_ranges() -> dict[str, str]:
         wanted, _, marker = requirement.partition(";")
         if "extra" in marker:  # needed by developers, not by users
             continue
-        parts = re.fullmatch(r"([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?([^()]*)\)?\s*", wanted.strip())
+        parts = re.fullmatch(
+            r"([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?([<>=!~][^()]*|)\)?\s*", wanted.strip()
+        )
         if parts is None:
             raise ValueError(f"cannot read the requirement {requirement!r}")
         # Lower bounds first, as people write them; installers reorder.

@@ -40,8 +40,8 @@ def _bfloat16(device: torch.device) -> Finding:
     """A hidden layer under autocast: both factors and the result are rounded to bfloat16."""
     if not _has_bfloat16(device):
         return Finding(True, f"not available on {device.type}; leave training.use_amp off")
-    layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False).to(device)
-    x = torch.randn(256, _WIDTH, device=device)
+    layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False).to(device, torch.float32)
+    x = torch.randn(256, _WIDTH, device=device, dtype=torch.float32)
     with torch.no_grad():
         with torch.autocast(device.type, dtype=torch.bfloat16):
             got = layer(x)

@@ -1,0 +1,53 @@
+"""What is checked before a run begins, and what it says first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from ternvae.config import Profile
+from ternvae.models import TernaryVAE
+
+__all__ = ["FailedChecksError", "check_installation", "opening_lines"]
+
+log = logging.getLogger("ternvae")
+
+
+class FailedChecksError(RuntimeError):
+    """Checks that were to pass before training did not; the text has a line for each."""
+
+
+def check_installation(device: torch.device) -> None:
+    """Run the checks of ``ternvae validate``, each with a line in the log.
+
+    Raises:
+        FailedChecksError: at least one failed.
+    """
+    from ternvae.validation import check_line, run_checks
+
+    log.info("Checks before training")
+    failed = []
+    for check in run_checks(device):
+        log.info("%s", check_line(check))
+        if not check.passed:
+            failed.append(check_line(check))
+    if failed:
+        raise FailedChecksError("\n".join(failed))
+
+
+def opening_lines(profile: Profile, model: TernaryVAE, first_epoch: int) -> Iterator[str]:
+    """What a run says of itself before its first epoch."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    yield (
+        f"Profile {profile.name}, seed {profile.seed}: {model.space.size} sequences, {parameters} "
+        f"parameters, epochs {first_epoch} to {profile.training.epochs} on "
+        f"{model.prototypes.device}"
+    )
+    if profile.description:
+        yield profile.description
+    if profile.frozen_checkpoint.path is not None:
+        yield f"Encoder A and the decoder are those of {profile.frozen_checkpoint.path}"
+    if profile.training.num_workers:
+        yield "training.num_workers: sequences are made on the device, so workers change nothing"
