@@ -29,7 +29,8 @@ from environment import (
     pairs,
     write_results,
 )
-from sweep_report import Claim, Run, check_claims, report, unchecked_reason
+from records import Claim, Run
+from sweep_report import check_claims, report, unchecked_reason
 
 from ternvae.config import available_profiles, resolve_profile
 

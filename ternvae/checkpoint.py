@@ -93,6 +93,9 @@ def _from_format_1(contents: dict[str, Any]) -> dict[str, Any]:
         # The decoder referred to the ball, which has been under its own name as well.
         gone = "decoder.ball.c_reference"
         kept["model_state_dict"] = {_new_name(k): v for k, v in weights.items() if k != gone}
+    progress = contents.get("progress")
+    best = progress.get("best") if isinstance(progress, dict) else None
+    kept["metrics_epoch"] = best.get("epoch") if isinstance(best, dict) else None
     return kept
 
 

@@ -14,6 +14,7 @@ from ternvae.config.loading import (
     resolve_profile,
 )
 from ternvae.config.profile import Profile, profile_json_schema
+from ternvae.config.template import profile_template
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -25,6 +26,7 @@ __all__ = [
     "profile_from_dict",
     "profile_json_schema",
     "profile_keys",
+    "profile_template",
     "profile_text",
     "resolve_profile",
 ]

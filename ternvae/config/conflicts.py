@@ -158,7 +158,8 @@ def _never_learned(profile: "Profile") -> list[Conflict]:
                 ),
                 "encoder A and the decoder would be frozen without ever having been trained;"
                 " give frozen_checkpoint.path, or let them learn first with curriculum.enabled"
-                " true and curriculum.coverage_first_epochs above 0, or remove this key",
+                " true and curriculum.coverage_first_epochs above 0, or set"
+                " training.encoder_a_lr_scale above 0",
             )
         )
     if taken_over and not training.encoder_a_lr_scale and profile.model.learnable_curvature:

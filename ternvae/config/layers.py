@@ -252,7 +252,10 @@ class Layers:
                 for found in conflict.conflicts:
                     self._refuse_conflict(found)
             elif setting := good.pop(key := _key(detail["loc"], self.settings), None):
-                problem = setting.place.problem(key, _requirement(detail), shown(setting.value))
+                required = _requirement(detail)
+                if required.startswith("expected") and type(None) in _kinds(profile_keys()[key]):
+                    required += " or null"
+                problem = setting.place.problem(key, required, shown(setting.value))
                 self._refuse(problem, doubt=key)
         return None
 
@@ -271,9 +274,16 @@ def _leaf(value: object, info: FieldInfo, typed: bool) -> object:
         return {}  # No key takes a mapping, so its content does not matter.
     if not (typed and isinstance(value, str)):
         return value
-    kinds = get_args(info.annotation) or (info.annotation,)
-    read = scalar(value)
+    if not value:
+        return value  # A shell variable that was not set must not pass for null.
+    kinds, read = _kinds(info), scalar(value)
     return value if str in kinds and not (read is None and type(None) in kinds) else read
+
+
+def _kinds(info: FieldInfo) -> set[object]:
+    """The types that a key takes."""
+    members = get_args(info.annotation) or (info.annotation,)
+    return {getattr(member, "__origin__", member) for member in members}  # Annotated[str, ...]
 
 
 def _nested(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -307,6 +317,8 @@ _REQUIREMENTS = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} characters",
     "string_too_long": "must have at most {max_length} characters",
     "value_error": "{error}",
 }

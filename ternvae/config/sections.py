@@ -16,6 +16,7 @@ def _plain_text(text: str) -> str:
 
 
 PlainText = Annotated[str, AfterValidator(_plain_text)]
+PathText = Annotated[PlainText, Field(min_length=1, max_length=4096)]
 
 
 class Section(BaseModel):
@@ -168,10 +169,8 @@ class Homeostasis(Section):
 class FrozenCheckpoint(Section):
     """Coverage taken over from an earlier run."""
 
-    path: PlainText | None = Field(
+    path: PathText | None = Field(
         None,
-        min_length=1,
-        max_length=4096,
         description="Checkpoint whose encoder A and decoder are taken over; null: they are learned",
     )
 

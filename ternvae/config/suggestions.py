@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Collection
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 # Beyond this nothing is a slip of the fingers.
 _LONGEST_NAME = 100
 
+# Least ratios of names that may stand for one another.
+_VAGUELY_ALIKE, _ALIKE = 0.6, 0.75
 
-def nearest(name: str, valid: Collection[str], cutoff: float = 0.6) -> str | None:
+
+def nearest(name: str, valid: Collection[str], cutoff: float = _VAGUELY_ALIKE) -> str | None:
     """The valid name most like `name` by difflib's ratio, letter case and hyphens aside.
 
     Args:
@@ -19,13 +22,20 @@ def nearest(name: str, valid: Collection[str], cutoff: float = 0.6) -> str | Non
     Returns:
         The nearest name, or None when nothing is near.
     """
+    return next(iter(_equally_near(name, valid, cutoff)), None)
+
+
+def _equally_near(name: str, valid: Collection[str], cutoff: float) -> list[str]:
+    """All valid names of the highest ratio, in their own order."""
     name = name[:_LONGEST_NAME]
     folded = {_fold(candidate): candidate for candidate in valid}
     wanted = _fold(name)
     # One wrong letter out of two (lx for lr) leaves a ratio of 0.5.
     cutoff = min(cutoff, 0.5) if len(wanted) <= 3 else cutoff
-    close = get_close_matches(wanted, folded, n=1, cutoff=cutoff)
-    return folded[close[0]] if close else None
+    close = get_close_matches(wanted, folded, cutoff=cutoff)
+    ratios = [SequenceMatcher(None, candidate, wanted).ratio() for candidate in close]
+    best = {folded[each] for each, ratio in zip(close, ratios, strict=True) if ratio == ratios[0]}
+    return [candidate for candidate in valid if candidate in best]
 
 
 def suggestions(
@@ -40,25 +50,27 @@ def suggestions(
         prefix: The section and its dot; empty at the top.
 
     Returns:
-        The nearest sibling, if any, then the keys that mean the same, dotted where they belong
+        The nearest siblings, if any, then the keys that mean the same, dotted where they belong
         to another section: `lr` is training.lr, `coverage_weight` is loss_weights.coverage,
         `learning_rate` is training.lr.
     """
     name = name[:_LONGEST_NAME]
     if "." in name and (whole := nearest(name, keys)):
         return [whole]
-    near = nearest(name, siblings)
-    if near is not None and _fold(near) == _fold(name):
-        return [near]
     own = {f"{prefix}{sibling}": sibling for sibling in siblings}
+    elsewhere = [own.get(key, key) for key in keys if _fold(_leaf(key)) == _fold(name)]
+    # Beside a key of exactly this name, a sibling has to be more than vaguely alike.
+    near = _equally_near(name, siblings, _ALIKE if elsewhere else _VAGUELY_ALIKE)
+    if [_fold(each) for each in near] == [_fold(name)]:
+        return near
     same = [own.get(key, key) for key in keys if _same(name, key)]
-    if near is None and not same:
-        close = nearest(name, [_leaf(key) for key in keys], cutoff=0.75)
-        return [key for key in keys if _leaf(key) == close]
+    if not near and not same:
+        close = _equally_near(name, [_leaf(key) for key in keys], _ALIKE)
+        return [key for key in keys if _leaf(key) in close]
     # A section is no second answer beside one of its own keys.
-    if near is None or near in same or any(key.startswith(f"{near}.") for key in same):
-        return same
-    return [near, *same]
+    sections = {key.partition(".")[0] for key in same if "." in key}
+    first = [each for each in near if each not in same and each not in sections]
+    return [*first, *elsewhere, *(key for key in same if key not in elsewhere)]
 
 
 def did_you_mean(names: list[str]) -> str:
