@@ -1,7 +1,7 @@
-"""Paired comparison of two treatments of the same seeds: mean difference, its error, exact p-values.
+"""Paired comparison of two treatments: mean difference, its standard error, exact p-value.
 
-Pure functions.  The p-value is Fisher's sign-flip permutation test (*The Design of Experiments*,
-1935, section 21): if the treatment changes nothing, each difference could as well have had the other
+Pure functions.  The p-value is that of Fisher's sign-flip test (*The Design of Experiments*, 1935,
+section 21): if the treatment changes nothing, each difference could as well have had the other
 sign, so the mean that was found is compared with those of all 2^n patterns of signs.
 """
 
@@ -48,9 +48,7 @@ class Paired:
 
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Paired:
     """Compare two treatments pair by pair; a pair in which a value is missing does not count."""
-    known = [
-        (a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
-    ]
+    known = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if not known:
         return Paired(0)
     differences = [a - b for a, b in known]
@@ -77,7 +75,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
-    # The first sum is that of the signs as found.  Patterns that tie with it do so but for rounding.
+    # The first sum is that of the signs as found; those that tie with it may differ by rounding.
     slack = _ROUNDING * sum(map(abs, differences))
     return float(np.mean(np.abs(sums) >= abs(sums[0]) - slack))
 

@@ -104,10 +104,17 @@ class Sweep:
 
     Attributes:
         interrupted: whether Ctrl-C ended the sweep early.
+
+    Raises:
+        ValueError: a job waits for one that is not among the jobs.
     """
 
     def __init__(self, jobs: Sequence[Job], at_a_time: int, folder: Path) -> None:
         self.jobs = list(jobs)
+        labels = {(job.label, job.seed) for job in self.jobs}
+        for job in self.jobs:
+            if job.after is not None and (job.after, job.seed) not in labels:
+                raise ValueError(f"{job.name} waits for {job.after}, which is never run")
         self.at_a_time = at_a_time
         self.folder = folder
         self.interrupted = False

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone; keep Python from complaining about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_standard_output()
         return 0
     return status if isinstance(status, int) else 0
 
@@ -279,20 +279,34 @@ def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | N
     return 0 if result.stop_reason == "epochs" else STOPPED_ITSELF
 
 
+class _Terminal(logging.Handler):
+    """Log lines on standard output, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone, as head does.  The run goes on, and train.log has every line.
+            _discard_standard_output()
+
+
+def _discard_standard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
 def _speaking() -> Iterator[None]:
-    """Log lines on standard output, above the progress bar if there is one."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
+    """Let the program's log be seen."""
     log = logging.getLogger("ternvae")
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = _Terminal()
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
-        with logging_redirect_tqdm(loggers=[log]):
-            yield
+        yield
     finally:
         log.removeHandler(handler)
         log.setLevel(level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -171,34 +171,39 @@ class Trainer:
     def _train(self) -> str:
         """All epochs; returns why they ended."""
         first, last = self.progress.epoch + 1, self.profile.training.epochs
-        every = self.profile.checkpointing.save_every_n_epochs
         self.progress.start_clock()
         for epoch in tqdm(
             range(first, last + 1), unit="epoch", disable=not self._progress_bar, leave=False
         ):
             try:
-                losses = self._train_epoch(epoch)
+                reason = self._epoch(epoch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self.monitor.warn(self.examination.signs.out_of_memory(epoch, str(error)))
                 log.error("Epoch %d: out of memory; stopped", epoch)
-                return "out_of_memory"
-            rising = self.pace.weights_rise(epoch)
-            self.monitor.warn(
-                self.examination.signs.after_epoch(epoch, losses, weights_rising=rising)
-            )
-            if not all(map(math.isfinite, losses.values())):
-                log.error("Epoch %d: the loss is not finite: %s; stopped", epoch, losses)
-                return "non_finite_loss"
-            self.progress.epoch = epoch
-            self._after_epoch(losses)
-            if epoch % every == 0:
-                self._save(self.directory.numbered(epoch), self.directory.last)
-            if self._stop_requested:
-                log.info("Stopped on request after epoch %d", epoch)
-                return "interrupted"
+                reason = "out_of_memory"
+            if reason is not None:
+                return reason
         return "epochs"
+
+    def _epoch(self, epoch: int) -> str | None:
+        """Train, measure and save; returns why the run ends here, or None if it goes on."""
+        losses = self._train_epoch(epoch)
+        rising = self.pace.weights_rise(epoch)
+        signs = self.examination.signs.after_epoch(epoch, losses, weights_rising=rising)
+        self.monitor.warn(signs)
+        if not all(map(math.isfinite, losses.values())):
+            log.error("Epoch %d: the loss is not finite: %s; stopped", epoch, losses)
+            return "non_finite_loss"
+        self.progress.epoch = epoch
+        self._after_epoch(losses)
+        if epoch % self.profile.checkpointing.save_every_n_epochs == 0:
+            self._save(self.directory.numbered(epoch), self.directory.last)
+        if self._stop_requested:
+            log.info("Stopped on request after epoch %d", epoch)
+            return "interrupted"
+        return None
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the space.
@@ -212,7 +217,9 @@ class Trainer:
         per_step = self.profile.training.gradient_accumulation_steps
         batches = self.batches.steps_per_epoch
         steps = math.ceil(batches / per_step)
-        sums = torch.zeros(2 + len(TERMS), device=self.device)
+        sums = torch.zeros(len(_FIGURES), device=self.device)
+        controller = self.examination.controller
+        factors = controller.factors() if controller is not None else {}
         self.model.train()
         self._freeze(epoch)
         with self.progress.spending("train", self.device), self._seeded(epoch):
@@ -222,15 +229,15 @@ class Trainer:
                 self._set_rates(moment)
                 told = self._is_told(epoch, step, steps)
                 before = sums.clone() if told else sums
-                losses = [partial(self._loss, each, moment, sums) for each in group]
+                losses = [partial(self._loss, each, moment, factors, sums) for each in group]
                 sums[-1] += self.optimisation.step(losses)
                 if told:
-                    self._tell(epoch, step, steps, (sums - before) / len(group))
-        *means, norm = sums.tolist()
-        means = [mean / batches for mean in means]
-        return dict(zip(_FIGURES, [*means, norm / steps], strict=True))
+                    self._tell(epoch, step, steps, _means(sums - before, len(group), 1))
+        return _means(sums, batches, steps)
 
-    def _loss(self, indices: Tensor, moment: float, sums: Tensor) -> Tensor:
+    def _loss(
+        self, indices: Tensor, moment: float, factors: Mapping[str, float], sums: Tensor
+    ) -> Tensor:
         """The loss of one batch; it and its terms are added to ``sums``."""
         with self.optimisation.autocast(self.device):
             terms = loss_terms(
@@ -239,8 +246,6 @@ class Trainer:
                 branches="B" if self.optimisation.frozen["encoder_a"] else BRANCHES,
                 richness_floor=self.pace.richness_floor(moment),
             )
-        controller = self.examination.controller
-        factors = controller.factors() if controller is not None else {}
         loss = weighted_sum(terms, self.pace.weights(moment, factors))
         sums[:-1] += torch.stack([loss.detach(), *(terms[name].detach() for name in TERMS)])
         return loss
@@ -251,14 +256,16 @@ class Trainer:
         number = (epoch - 1) * steps + step + 1
         return number == 1 or (every > 0 and number % every == 0)
 
-    def _tell(self, epoch: int, step: int, steps: int, figures: Tensor) -> None:
-        named = dict(zip(_FIGURES, figures.tolist(), strict=True))
+    def _tell(self, epoch: int, step: int, steps: int, figures: dict[str, float]) -> None:
         number = (epoch - 1) * steps + step + 1
         if number == 1:
-            self.examination.signs.after_first_step(named["total"])
+            # With the whole weights, which a curriculum may hold back at this step.
+            weights = self.profile.loss_weights.model_dump()
+            total = sum(weight * figures[name] for name, weight in weights.items())
+            self.examination.signs.after_first_step(total)
         if self.profile.monitoring.log_every_n_steps:
             rate = self.pace.rate(epoch - 1 + (step + 0.5) / steps)
-            self.monitor.step(number, epoch, {**named, "lr": rate})
+            self.monitor.step(number, epoch, {**figures, "lr": rate})
 
     def _set_rates(self, moment: float) -> None:
         reached = self.progress.coverage_reached
@@ -397,6 +404,12 @@ class Trainer:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(epoch_seed(self.profile.seed, epoch))
             yield
+
+
+def _means(sums: Tensor, batches: int, steps: int) -> dict[str, float]:
+    """Means over the batches, and over the steps for the norm of the gradient."""
+    *summed, norm = sums.tolist()
+    return dict(zip(_FIGURES, [*(each / batches for each in summed), norm / steps], strict=True))
 
 
 def _grouped(batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:

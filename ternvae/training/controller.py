@@ -7,7 +7,7 @@ move weight from terms that have come far to terms that lag behind.  This is the
 learning several tasks at once (Mohri, Sivek & Suresh 2019, "Agnostic Federated Learning"; Sagawa et
 al. 2020, "Distributionally Robust Neural Networks"), with two changes: the factors are a function
 of the state of the run, and they are bounded, so no term falls below half of its weight or rises
-above twice.
+above twice.  A slight pull towards factors of 1 lets them follow when another term begins to lag.
 
 A term counts relative to the largest mean that it has had in any epoch so far, in the spirit of the
 training rates of Chen et al. 2018, "GradNorm"; otherwise the term with the largest unit would win.
@@ -32,6 +32,10 @@ STATISTICS = (
 
 #: Bounds of a factor: 1 / BOUND to BOUND.
 BOUND = 2.0
+
+#: Price of the squared scores behind the factors.  Without one they would run on where the tanh has
+#: levelled off, and a factor once at its bound would stay there for hundreds of epochs.
+_PULL = 0.01
 
 _HIDDEN = 16
 _LEARNING_RATE = 0.02
@@ -106,9 +110,14 @@ class Controller(nn.Module):
             (terms,) factors in [1 / BOUND, BOUND] whose mean, weighted by the weights of the terms,
             is 1.
         """
-        raw = self.second @ torch.tanh(self.first @ statistics)
+        return self._factors(self._scores(statistics))
+
+    def _scores(self, statistics: Tensor) -> Tensor:
+        return self.second @ torch.tanh(self.first @ statistics)
+
+    def _factors(self, scores: Tensor) -> Tensor:
         # Ratios stay within BOUND, so normalising cannot push a factor out of its bounds.
-        factors = torch.exp(math.log(BOUND) / 2 * torch.tanh(raw))
+        factors = torch.exp(math.log(BOUND) / 2 * torch.tanh(scores))
         return factors * (self._weights.sum() / (self._weights @ factors))
 
     def observe(self, statistics: Tensor) -> None:
@@ -135,7 +144,8 @@ class Controller(nn.Module):
         relative = terms / self.reference.clamp_min(torch.finfo(torch.float64).tiny)
         weights = self._weights / self._weights.sum()
         self.optimizer.zero_grad()
-        gain = (weights * self(self.get_buffer("statistics")) * relative).sum()
+        scores = self._scores(self.get_buffer("statistics"))
+        gain = weights @ (self._factors(scores) * relative - _PULL * scores.square())
         gain.backward()
         self.optimizer.step()
 

@@ -229,3 +229,33 @@ def test_sweep_refuses_bad_arguments(
         module("sweep").main(arguments)
     assert stopped.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_run_begins_after_the_one_that_it_needs(tmp_path: Path) -> None:
+    sweep = module("sweep")
+    jobs = [
+        sweep.Job("second", 0, after="first"),
+        sweep.Job("first", 0),
+        sweep.Job("second", 1, after="first"),
+        sweep.Job("first", 1),
+    ]
+    order = []
+
+    class Recorded(sweep.Sweep):  # type: ignore[misc, name-defined]
+        def _start(self, job: Any) -> Any:
+            order.append((job.label, job.seed))
+            running = [each for each in order if each not in ended]
+            assert len(running) <= 2
+            return job
+
+        def _ended(self, job: Any) -> bool:
+            ended.append((job.label, job.seed))
+            self._done[job] = module("records").Run(job.label, job.seed, "done")
+            return True
+
+    ended: list[tuple[str, int]] = []
+    runs = Recorded(jobs, 2, tmp_path).run()
+    assert order == [("first", 0), ("first", 1), ("second", 0), ("second", 1)]
+    assert [(run.profile, run.seed) for run in runs] == [(job.label, job.seed) for job in jobs]
+    with pytest.raises(ValueError, match="never"):
+        sweep.Sweep(jobs[:1], 1, tmp_path)

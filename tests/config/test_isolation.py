@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 import ternvae
-from ternvae.config import load_profile
+from ternvae.config import (
+    Profile,
+    load_profile,
+    profile_from_dict,
+    profile_keys,
+    resolve_profile,
+)
 
 PACKAGE = Path(ternvae.__file__).parent
 SOURCES = sorted((PACKAGE / "config").glob("*.py"))
@@ -66,6 +72,31 @@ def python(code: str, cwd: Path, *path: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def environment_names(key: str) -> list[str]:
+    """How settings libraries spell a key in the environment, pydantic's nested ones included."""
+    section, _, name = key.rpartition(".")
+    joined = [glue.join(filter(None, (section, name))) for glue in (".", "_", "__", "-")]
+    return [p + n for n in (*joined, name) for p in ("", "TERNVAE_", "TERNVAE__", "ternvae.")]
+
+
+@pytest.mark.parametrize("upper", [True, False])
+def test_no_environment_variable_sets_a_key(upper: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def everything() -> list[Profile]:
+        overrides = {"seed": "5", "training.epochs": "200"}
+        return [load_profile(), resolve_profile(overrides=overrides), profile_from_dict({})]
+
+    before = everything()
+    vital = {"PATH", "HOME", "PWD"}
+    for key in [*profile_keys(), *Profile.model_fields]:
+        for name in environment_names(key):
+            spelt = name.upper() if upper else name
+            if spelt not in vital:  # frozen_checkpoint.path
+                monkeypatch.setenv(spelt, "1")
+    for name in ("TERNVAE_PROFILE", "TERNVAE_CONFIG", "PROFILE", "CONFIG"):
+        monkeypatch.setenv(name, "coverage_focused")
+    assert everything() == before
 
 
 def test_importing_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:

@@ -27,12 +27,63 @@ from tests.config.conftest import LinesOf, WriteProfile
         ({"training.lr": 8e-4}, "lr", 8e-4),
         ({"training": {"lr": "0.5"}}, "lr", 0.5),
         ({"training": {"epochs": "0x40"}}, "epochs", 64),
+        ({"training.use_amp": "true"}, "use_amp", True),
+        ({"training.use_amp": "FALSE"}, "use_amp", False),
+        ({"training.use_amp": True}, "use_amp", True),
+        ({"training.encoder_a_lr_scale": "5e-2"}, "encoder_a_lr_scale", 0.05),
+        ({"training.encoder_a_lr_scale": "1"}, "encoder_a_lr_scale", 1.0),
+        ({"training.encoder_a_lr_scale": "null"}, "encoder_a_lr_scale", None),
+        ({"training.encoder_a_lr_scale": "~"}, "encoder_a_lr_scale", None),
+        ({"training.encoder_a_lr_scale": None}, "encoder_a_lr_scale", None),
     ],
 )
 def test_command_line_text_is_read_as_a_scalar(
     overrides: dict[str, Any], key: str, value: object
 ) -> None:
     assert getattr(resolve_profile(overrides=overrides).training, key) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        *(("null", None), ("~", None), ("NULL", None), ("nul", "nul"), ("'null'", "'null'")),
+        *(("5", "5"), ("1e-3", "1e-3"), ("true", "true"), ("a b.pt", "a b.pt")),
+    ],
+)
+def test_command_line_text_for_a_path_is_a_path_or_null(text: str, path: str | None) -> None:
+    assert (
+        resolve_profile(overrides={"frozen_checkpoint.path": text}).frozen_checkpoint.path == path
+    )
+
+
+@pytest.mark.parametrize("nothing", ["null", "~", "Null", ""])
+def test_null_in_a_file_or_on_the_command_line_takes_a_value_back(
+    nothing: str, write_profile: WriteProfile
+) -> None:
+    base = profile_from_dict({"training.encoder_a_lr_scale": 0.5, "frozen_checkpoint.path": "a.pt"})
+    config = write_profile(
+        f"training:\n  encoder_a_lr_scale: {nothing}\nfrozen_checkpoint:\n  path: {nothing}\n"
+    )
+    assert resolve_profile(config=config, base=base) == profile_from_dict({})
+    texts = {"training.encoder_a_lr_scale": nothing, "frozen_checkpoint.path": nothing}
+    if nothing:
+        assert resolve_profile(overrides=texts, base=base) == profile_from_dict({})
+
+
+def test_a_file_holds_values_of_every_kind(write_profile: WriteProfile) -> None:
+    profile = load_profile(
+        write_profile(
+            "training: {lr: 1e-3, use_amp: true, encoder_a_lr_scale: 1e-1, epochs: 200}\n"
+            "scheduler: {type: constant}\n"
+            "curriculum: {enabled: True}\n"
+            "homeostasis: {enabled: false}\n"
+            "frozen_checkpoint: {path: '5'}\n"
+        )
+    )
+    training = profile.training
+    assert (training.lr, training.use_amp, training.encoder_a_lr_scale) == (1e-3, True, 0.1)
+    assert (profile.scheduler.type, profile.frozen_checkpoint.path) == ("constant", "5")
+    assert profile.curriculum.enabled is True and profile.homeostasis.enabled is False
 
 
 @pytest.mark.parametrize("text", ["5", "null", "1e-3", "true"])

@@ -3,9 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from ternvae.config import Profile, ProfileError, load_profile, resolve_profile
+from ternvae.config.conflicts import Conflict
+from ternvae.config.scalars import ProfileDumper
 from tests.config.conftest import LinesOf, WriteProfile
+from tests.config.test_profile import ANOTHER_CURVATURE, NEVER_LEARNED
 
 BAD_FILES = {
     "typo": ("training:\n  epoch: 5\n", ["2:3: training.epoch: unknown key, did you mean 'epochs'? (got 5)"]),
@@ -20,6 +25,13 @@ BAD_FILES = {
     "bool for a number": ("training:\n  lr: true\n", ["2:7: training.lr: expected a number (got True)"]),
     "number for text": ("name: 5\n", ["1:7: name: expected text (got 5)"]),
     "null": ("seed:\n", ["1:6: seed: expected an integer (got None)"]),
+    "number for a truth value": ("training:\n  use_amp: 1\n", ["2:12: training.use_amp: expected true or false (got 1)"]),
+    "yes for a truth value": ("training:\n  use_amp: yes\n", ["2:12: training.use_amp: expected true or false (got 'yes')"]),
+    "null for a truth value": ("curriculum: {enabled: ~}\n", ["1:23: curriculum.enabled: expected true or false (got None)"]),
+    "choice": ("scheduler:\n  type: cosine\n", ["2:9: scheduler.type: must be 'mathematical_cosine' or 'constant' (got 'cosine')"]),
+    "quoted null for a number": ("training: {encoder_a_lr_scale: 'null'}\n", ["1:32: training.encoder_a_lr_scale: expected a number or null (got 'null')"]),
+    "number for a path": ("frozen_checkpoint:\n  path: 5\n", ["2:9: frozen_checkpoint.path: expected text or null (got 5)"]),
+    "path for a section": ("frozen_checkpoint: runs/a.pt\n", ["1:20: frozen_checkpoint: expected a section of keys; fill it in or remove it (got 'runs/a.pt')"]),
     "list": ("seed: [1]\n", ["1:7: seed: expected an integer (got a list)"]),
     "mapping": ("seed: {a: 1}\n", ["1:7: seed: expected an integer (got a mapping)"]),
     "section without keys": ("training:\nseed: 1\n", ["1:10: training: expected a section of keys; fill it in or remove it (got None)"]),
@@ -135,6 +147,12 @@ def test_all_problems_come_at_once_in_order(lines_of: LinesOf) -> None:
         ({"training.epochs": "5", "scheduler.warmup_epochs": "30"}, ["scheduler.warmup_epochs: a warm-up of 30 epochs does not fit into a run of 5; set scheduler.warmup_epochs to at most 5 (got 30)"]),
         ({"training.lr": "1e-7"}, ["training.lr: a cycle falls from training.lr 1e-07 to 1e-06; set scheduler.eta_min to at most 1e-07 (got 1e-07)"]),
         ({"model.max_radius": "0.01"}, ["model.max_radius: richness 0.006 is above 9.001e-05, the most that radii inside max_radius 0.01 can have at curvature 1.0; lower the target or raise max_radius (got 0.01)"]),
+        ({"homeostasis.Q_target": "2.2"}, ["homeostasis.Q_target: 2.2 is above the ceiling 2.1627074 at 9 digits; ask for 2.1627 or less (got 2.2)"]),
+        ({"curriculum.enabled": "true", "training.epochs": "51"}, ["curriculum.enabled: phases of 16 + 26 + 10 = 52 epochs do not fit into a run of 51; shorten them or raise training.epochs (got True)"]),
+        ({"training.encoder_a_lr_scale": "0"}, [f"training.encoder_a_lr_scale: {NEVER_LEARNED} (got 0)"]),
+        ({"model.learnable_curvature": "true", "frozen_checkpoint.path": "a.pt"}, [f"model.learnable_curvature: {ANOTHER_CURVATURE} (got True)"]),
+        # An empty argument is no null.
+        ({"training.encoder_a_lr_scale": "", "frozen_checkpoint.path": "", "training.lr": "", "training.use_amp": ""}, ["training.encoder_a_lr_scale: expected a number or null (got '')", "frozen_checkpoint.path: must not be empty (got '')", "training.lr: expected a number (got '')", "training.use_amp: expected true or false (got '')"]),
         # A bad value, and a conflict among the good ones.
         ({"training.max_grad_norm": "0", "space.n_digits": "3"}, ["training.max_grad_norm: must be greater than 0 (got 0)", "space.n_digits: a batch of 512 exceeds the 3^3 = 27 sequences of the space; set training.batch_size to at most 27 (got 3)"]),
         # Nothing is said about how a value that is in doubt combines with others.
@@ -166,6 +184,49 @@ def test_a_conflict_is_blamed_on_what_was_set_last(lines_of: LinesOf) -> None:
         "command line: training.batch_size: a batch of 28 exceeds"
     )
     assert resolve_profile(config="small.yaml", overrides={"training": {"batch_size": 27}})
+
+
+NEW_CONFLICTS = [
+    ({"training.epochs": 51, "curriculum.enabled": True, "curriculum.coverage_first_epochs": 16, "curriculum.hierarchy_ramp_epochs": 26, "curriculum.richness_preserve_epochs": 10}, "phases of 16 + 26 + 10 = 52"),
+    ({"training.encoder_a_lr_scale": 0.0, "frozen_checkpoint.path": None, "curriculum.enabled": False, "curriculum.coverage_first_epochs": 5}, NEVER_LEARNED),
+    ({"training.encoder_a_lr_scale": 0.0, "frozen_checkpoint.path": None, "curriculum.enabled": True, "curriculum.coverage_first_epochs": 0}, NEVER_LEARNED),
+    ({"model.learnable_curvature": True, "frozen_checkpoint.path": "a.pt"}, ANOTHER_CURVATURE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "reason"), NEW_CONFLICTS)
+def test_whichever_key_is_set_last_gets_the_blame(
+    settings: dict[str, Any], reason: str, lines_of: LinesOf
+) -> None:
+    for last, value in settings.items():
+        rest = {key: other for key, other in settings.items() if key != last}
+        Path("rest.yaml").write_text(as_yaml(rest), encoding="utf-8")
+        text = "null" if value is None else str(value).lower()
+        (line,) = lines_of(resolve_profile, None, "rest.yaml", {last: text})
+        assert line.startswith(f"command line: {last}: {reason}")
+        # In one file the likeliest culprit is blamed, at its own line.
+        Path("all.yaml").write_text(as_yaml(settings), encoding="utf-8")
+        (line,) = lines_of(resolve_profile, config="all.yaml")
+        culprit = conflicts_of(settings)[0].keys[0]
+        assert line.split(": ")[1] == culprit
+        number = int(line.split(":")[1])
+        assert culprit.rpartition(".")[2] in Path("all.yaml").read_text().splitlines()[number - 1]
+
+
+def as_yaml(settings: dict[str, Any]) -> str:
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        nested.setdefault(section, {})[name] = value
+    return yaml.dump(nested, Dumper=ProfileDumper, sort_keys=False)
+
+
+def conflicts_of(settings: dict[str, Any]) -> list[Conflict]:
+    with pytest.raises(ValidationError) as caught:
+        Profile.model_validate(yaml.safe_load(as_yaml(settings)))
+    (error,) = caught.value.errors()
+    found: list[Conflict] = error["ctx"]["error"].conflicts
+    return found
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,10 @@ from ternvae.config import (
     available_profiles,
     load_profile,
     profile_from_dict,
-    profile_json_schema,
     profile_keys,
     profile_text,
 )
-from ternvae.config.profile import conflicts
+from ternvae.config.conflicts import conflicts
 from ternvae.config.scalars import ProfileDumper, scalar
 from tests.config.conftest import WriteProfile
 
@@ -192,7 +191,8 @@ def test_every_truth_value_is_true_or_false_and_nothing_else(key: str) -> None:
     section, _, name = key.rpartition(".")
     for value in (True, False):
         assert getattr(getattr(profile_from_dict({key: value}), section), name) is value
-    for bad in (1, 0, 1.0, "true", "yes", "", None, [], {}):
+    refused: list[object] = [1, 0, 1.0, "true", "yes", "", None, [], {}]
+    for bad in refused:
         with pytest.raises(ProfileError, match=f"{key}: expected true or false"):
             profile_from_dict({key: bad})
 
