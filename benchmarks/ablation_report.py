@@ -265,8 +265,8 @@ def report(
     ]
     if kept := _kept([run for run in runs if run.profile == FROZEN]):
         parts.append(
-            f"In {sum(kept)} of {len(kept)} runs of `{FROZEN}`, encoder A, its chart and the decoder "
-            "of `last.pt` are bit for bit those of the frozen checkpoint."
+            f"In {sum(kept)} of {len(kept)} runs of `{FROZEN}`, encoder A, its chart and the "
+            "decoder of `last.pt` are bit for bit those of the frozen checkpoint."
         )
     if compared:
         parts += ["## On against off", _how_compared()]

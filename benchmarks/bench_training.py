@@ -57,7 +57,7 @@ class RunWatcher(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Look at the progress."""
         progress = self.trainer.progress
-        if progress.coverage_frozen and self.at_freeze is None:
+        if self.trainer.encoder_a_frozen and self.at_freeze is None:
             self.at_freeze = progress.epoch, progress.seconds["train"] or 0.0
         if progress.epochs_to["targets"] is not None:
             self.trainer.request_stop()

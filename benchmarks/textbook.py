@@ -49,6 +49,7 @@ class TextbookVAE(nn.Module):
         self.ball = geoopt.PoincareBall(c=curvature)
         self.radius_max = 2 / math.sqrt(curvature) * math.atanh(max_radius)
         self.encoders = model.encoders
+        self.charts = model.charts
         self.decoder = model.decoder
         self.prototypes = geoopt.ManifoldParameter(
             model.prototypes.detach().clone(), manifold=self.ball
@@ -67,11 +68,11 @@ class TextbookVAE(nn.Module):
             centres = self.prototypes[valuation]
             displacement = self.ball.logmap(centres, sample)
             displacement = self.ball.lambda_x(centres, keepdim=True) * displacement
-        charted = self.decoder.charts[branch](self.ball.logmap0(sample))
+        charted = self.charts[branch](self.ball.logmap0(sample))
         return BranchOutput(
             points=points,
             radius=self.ball.dist0(points),
-            logits=self.decoder.trunk(charted),
+            logits=self.decoder(charted),
             posterior_log_prob=self._log_density(noise, scale),
             prior_log_prob=self._log_density(displacement, torch.ones_like(scale)),
         )
@@ -177,7 +178,8 @@ class TextbookTraining:
     def __init__(self, profile: Profile) -> None:
         torch.manual_seed(profile.seed)
         self.profile = profile
-        self.model = TernaryVAE(n_digits=profile.space.n_digits, **profile.model.model_dump())
+        keywords = profile.model.model_dump(exclude={"enhanced_controller"})
+        self.model = TernaryVAE(n_digits=profile.space.n_digits, **keywords)
         self.vae = TextbookVAE(self.model)
         space = self.model.space
         indices = torch.arange(space.size)

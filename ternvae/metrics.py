@@ -148,7 +148,8 @@ def _level_moments(
     count = np.bincount(valuation, minlength=n_digits + 1).astype(np.float64)
     count[count == 0] = np.nan
     mean = np.bincount(valuation, radius, n_digits + 1) / count
-    centred = radius - mean[valuation]
+    with np.errstate(invalid="ignore"):  # a point on the rim is at infinity
+        centred = radius - mean[valuation]
     return mean, np.bincount(valuation, centred * centred, n_digits + 1) / count
 
 
@@ -159,8 +160,9 @@ def _all_within(radius: NDArray[np.float64], ball: Any) -> float:
 
 def _tied_share(radius: NDArray[np.float64], valuation: NDArray[np.int64]) -> float:
     """Share of the rows with the radius of another row of their level."""
-    _, count = np.unique(np.stack([valuation, radius]), axis=1, return_counts=True)
-    return float(count[count > 1].sum() / len(radius))
+    order = np.lexsort((radius, valuation))
+    equal = (np.diff(valuation[order]) == 0) & (radius[order][1:] == radius[order][:-1])
+    return float((np.append(equal, False) | np.insert(equal, 0, False)).mean())
 
 
 # --- the evaluator --------------------------------------------------------------------------
@@ -302,7 +304,8 @@ class Evaluator:
         return self.space.batches(min(ROWS_PER_CHUNK, self.space.size))
 
     def _dist_corr(self, radius: NDArray[np.float64]) -> float:
-        gap = np.abs(radius[self._first.numpy()] - radius[self._second.numpy()])
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(radius[self._first.numpy()] - radius[self._second.numpy()])
         return _pearson(rankdata(gap), self._gap_ranks)
 
     def _ultrametric_corr(self, ball: Any, points: Tensor) -> float:

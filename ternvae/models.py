@@ -382,7 +382,9 @@ class TernaryVAE(nn.Module):
             )
         self.ball.assert_check_point_on_manifold(given)
         given = given.to(self.prototypes.device, self.point_dtype)
-        logits: Tensor = self.decoder(self._charted(given, branch))
+        with full_precision(given):
+            charted = self._charted(given, branch)
+        logits: Tensor = self.decoder(charted)
         return logits.argmax(-1) - 1
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import warnings
 
 import numpy as np
 import pytest
@@ -206,6 +207,147 @@ def test_richness_survives_a_large_common_radius() -> None:
     spread = np.linspace(0, 1e-4, 50)
     found = richness(1e4 + spread, np.zeros(50, dtype=int), n_digits=1)
     assert found == pytest.approx(np.var(spread) / 2, rel=1e-6)
+
+
+# --- figures beside the metrics -------------------------------------------------------------
+
+BESIDE_A = ("richness_A", "r_v0_A", "r_vn_A", "points_valid_A")
+BESIDE_B = ("tied_share", "limit_share", "points_valid")
+
+
+@pytest.mark.parametrize("n", [1, 3, 4])
+def test_the_branches_give_all_metrics_and_their_figures_beside(n: int) -> None:
+    space, ball = TernarySpace(n), PoincareBall(0.5, max_radius=0.9)
+    a, b = at_random(space, 1, dim=3, c=0.5), at_random(space, 2, dim=3, c=0.5)
+    model, evaluator = TableEmbedding(space, b, a, ball=ball), Evaluator(space)
+    figures = {**evaluator.branch_a(model), **evaluator.branch_b(model)}
+    assert set(figures) == {*metric_names(n), *BESIDE_A, *BESIDE_B}
+    assert all(type(value) is float for value in figures.values())
+    metrics = evaluator(model)
+    assert tuple(metrics) == metric_names(n)
+    np.testing.assert_equal(dict(metrics), {name: figures[name] for name in metrics})
+    radii, v = np.array([distance(row, np.zeros(3), 0.5) for row in a.numpy()]), np.array(levels(n))
+    means = [radii[v == level].mean() for level in range(n + 1)]
+    variances = [np.var(radii[v == level]) for level in range(n + 1)]
+    assert figures["richness_A"] == pytest.approx(np.mean(variances), rel=1e-10)
+    assert figures["r_v0_A"] == pytest.approx(means[0], rel=1e-12)
+    assert figures["r_vn_A"] == pytest.approx(means[-1], rel=1e-12)
+    assert figures["points_valid_A"] == figures["points_valid"] == 1
+    assert figures["tied_share"] == figures["limit_share"] == 0
+
+
+def figures_b(points: Tensor, n: int, ball: PoincareBall | None = None) -> dict[str, float]:
+    space = TernarySpace(n)
+    model = TableEmbedding(space, points, at_random(space, 9, dim=points.shape[1]), ball=ball)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedLevelsWarning)
+        return Evaluator(space).branch_b(model)
+
+
+@relaxed
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, math.nan]), min_size=27, max_size=27),
+    st.booleans(),
+)
+def test_ties_are_counted_within_their_level_as_by_brute_force(
+    steps: list[float], mirrored: bool
+) -> None:
+    """Radii from few values meet within levels and across; a NaN equals nothing."""
+    points = torch.zeros(27, 2, dtype=torch.float64)
+    # Whatever the direction: exactly mirrored points have exactly equal radii.
+    points[:, 0] = torch.tensor(steps) * (1 - 2 * (torch.arange(27) % 2) if mirrored else 1)
+    v = levels(3)
+    tied = [
+        any(i != j and v[i] == v[j] and steps[i] == steps[j] for j in range(27)) for i in range(27)
+    ]
+    assert figures_b(points, 3)["tied_share"] == pytest.approx(sum(tied) / 27, abs=1e-15)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_one_tie_made_on_purpose_is_found(level: int) -> None:
+    space = TernarySpace(4)
+    radii, v = shell_radii(space), valuations(space)
+    first, second = torch.nonzero(v == level).flatten()[:2].tolist()
+    radii[first] = radii[second]
+    assert figures_b(on_one_ray(radii), 4)["tied_share"] == 2 / 81
+    # The next float is another radius; so is the same one in another level.
+    points = on_one_ray(radii)
+    points[first, 0] = math.nextafter(points[first, 0].item(), 0)
+    assert figures_b(points, 4)["tied_share"] == 0
+    points = on_one_ray(shell_radii(space))
+    points[80] = points[27]
+    assert v[80] != v[27] and figures_b(points, 4)["tied_share"] == 0
+
+
+def test_a_collapsed_space_is_tied_throughout_but_for_its_last_level() -> None:
+    space = TernarySpace(4)
+    points = on_one_ray((4.5 - valuations(space)).double() / 4)
+    assert figures_b(points, 4)["tied_share"] == 80 / 81
+    assert figures_b(torch.zeros(81, 2, dtype=torch.float64), 4)["tied_share"] == 80 / 81
+    assert figures_b(torch.full((81, 2), math.nan, dtype=torch.float64), 4)["tied_share"] == 0
+
+
+@pytest.mark.parametrize("c", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("max_radius", [0.5, 0.95, 0.9999])
+def test_points_at_the_limit_are_counted_as_by_brute_force(c: float, max_radius: float) -> None:
+    ball = PoincareBall(c, max_radius=max_radius)
+    limit = 2 / math.sqrt(c) * math.atanh(max_radius)
+    shares = torch.linspace(0.99, 1.0, 27, dtype=torch.float64)
+    points = torch.zeros(27, 3, dtype=torch.float64)
+    points[:, 1] = torch.tanh(math.sqrt(c) * limit * shares / 2) / math.sqrt(c)
+    points = ball.projx(points)
+    figures = figures_b(points, 3, ball)
+    radii = [distance(row, np.zeros(3), c) for row in points.numpy()]
+    assert figures["limit_share"] == sum(r >= 0.999 * limit for r in radii) / 27
+    assert 0 < figures["limit_share"] < 0.2
+    assert figures["points_valid"] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("max_radius", [0.1, 0.95, 0.999999])
+def test_points_that_the_ball_has_clipped_are_valid(dtype: torch.dtype, max_radius: float) -> None:
+    """A figure that failed them by a rounding error would fail every model at the limit."""
+    for seed in range(20):
+        ball = PoincareBall(math.exp(seed / 4 - 2), max_radius=max_radius)
+        far = 100 * torch.randn(27, 5, generator=torch.Generator().manual_seed(seed))
+        figures = figures_b(ball.expmap0(far.to(dtype)), 3, ball)
+        assert figures["points_valid"] == 1
+        # Nearer the rim, float32 keeps a distance from it that is more than 0.1 % of the radius.
+        if dtype == torch.float64 or max_radius < 0.9999:
+            assert figures["limit_share"] == 1
+
+
+def test_without_a_limit_no_point_is_at_it() -> None:
+    points = on_one_ray(torch.linspace(0, 30, 27, dtype=torch.float64))
+    figures = figures_b(points, 3, PoincareBall())
+    assert (figures["limit_share"], figures["points_valid"]) == (0, 1)
+
+
+@pytest.mark.parametrize("branch", ["A", "B"])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 0.9001, 1.0, 2.0])
+def test_one_point_that_is_no_point_is_not_valid(branch: str, odd: float) -> None:
+    space, ball = TernarySpace(3), PoincareBall(max_radius=0.9)
+    good = ball.projx(at_random(space, 4, dim=2))
+    bad = good.clone()
+    bad[13] = torch.tensor([odd, 0.0])
+    points = (bad, good) if branch == "B" else (good, bad)
+    model, evaluator = TableEmbedding(space, *points, ball=ball), Evaluator(space)
+    valid = (evaluator.branch_a(model)["points_valid_A"], evaluator.branch_b(model)["points_valid"])
+    assert valid == ((1, 0) if branch == "B" else (0, 1))
+    models = (model, TableEmbedding(space, good, ball=ball))
+    assert [evaluator.points_valid(each) for each in models] == [False, True]
+
+
+def test_a_nan_leaves_the_other_points_their_shares() -> None:
+    ball = PoincareBall(max_radius=0.9)
+    points = torch.zeros(27, 2, dtype=torch.float64)
+    points[:, 0] = torch.linspace(0.1, 0.7, 27, dtype=torch.float64)
+    points[4], points[5], points[7], points[8] = points[1], points[1], math.nan, math.nan
+    points[10, 0] = 0.9
+    figures = figures_b(points, 3, ball)
+    assert figures["tied_share"] == 3 / 27  # 1, 4 and 5, all of level 0; no NaN with another
+    assert figures["limit_share"] == 1 / 27
+    assert figures["points_valid"] == 0
 
 
 # --- samples --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_branches_read_their_own_layout(trained: TernaryVAE) -> None:
 
 def largest_share(model: TernaryVAE, points: Tensor) -> float:
     """Largest sqrt(c) |x|, in float64 on the stored coordinates."""
-    return math.sqrt(float(model.ball.c)) * float(points.detach().double().norm(dim=-1).max())
+    return math.sqrt(model.ball.c.item()) * float(points.detach().double().norm(dim=-1).max())
 
 
 @pytest.mark.parametrize("curvature", [0.1, 1.0, 4.0])
@@ -664,3 +665,278 @@ def test_precisions_agree() -> None:
 def test_seeds_decide_the_start() -> None:
     assert_same(make(3), make(3))
     assert not torch.equal(make(3).embed(ALL), make(4).embed(ALL))
+
+
+# --- float64 points over float32 weights ----------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("learnable", [False, True])
+def test_mathematical_precision_is_float64_on_the_ball_and_nowhere_else(
+    branch: str, learnable: bool
+) -> None:
+    model = make(mathematical_precision=True, learnable_curvature=learnable)
+    assert model.point_dtype == torch.float64
+    weights = {p.dtype for n, p in model.named_parameters() if not n.endswith("log_c_ratio")}
+    assert weights == {torch.float32}
+    out = run(model, branch)
+    dtypes = {name: part.dtype for name, part in out._asdict().items()}
+    assert dtypes == dict.fromkeys(dtypes, torch.float64) | {"logits": torch.float32}
+    points = model.embed(ALL, branch)
+    assert points.dtype == torch.float64 and torch.equal(out.points, points)
+    assert model.prior(branch, FOUR.valuation(ALL)).loc.dtype == torch.float64
+    # More than float32 widened: the coordinates use the digits that they have.
+    assert not torch.equal(points.float().double(), points)
+    assert largest_share(model, points) <= 0.95
+
+
+@both
+def test_mathematical_precision_decodes_points_of_either_dtype(branch: str) -> None:
+    model = make(mathematical_precision=True)
+    points = model.embed(ALL, branch)
+    decoded = model.decode(points, branch)
+    # Points that a float32 cannot tell from these decode alike, as whatever they come.
+    narrow = points.float()
+    assert torch.equal(model.decode(narrow, branch), model.decode(narrow.double(), branch))
+    assert torch.equal(model.decode(narrow.numpy(), branch), model.decode(narrow.tolist(), branch))
+    close = logits_of(model, narrow.double(), branch) - logits_of(model, points, branch)
+    assert float(close.abs().max().detach()) < 1e-4
+    assert decoded.dtype == torch.int64 and decoded.shape == (81, 4)
+
+
+def test_mathematical_precision_changes_digits_and_no_weight() -> None:
+    plain, wide = make(3), make(3, mathematical_precision=True)
+    for (name, one), (_, other) in zip(
+        plain.state_dict().items(), wide.state_dict().items(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    for branch in BRANCHES:
+        gap = (plain.embed(ALL, branch).double() - wide.embed(ALL, branch)).abs().max()
+        assert 0 < float(gap) < 1e-6
+
+
+@pytest.mark.parametrize("extreme", [1.0, 1e3])
+@both
+def test_gradients_through_float64_points_reach_the_float32_weights(
+    branch: str, extreme: float
+) -> None:
+    model = make(mathematical_precision=True, max_radius=0.9999)
+    with torch.no_grad():
+        encoder(model, branch).projection.radius[-1].weight.mul_(extreme)
+    backward(branch_loss(model, branch))
+    for name, parameter in model.encoders[branch].named_parameters():
+        assert parameter.grad is not None and parameter.grad.dtype == torch.float32, name
+        assert bool(parameter.grad.isfinite().all()), name
+
+
+def test_checkpoints_keep_the_precision(tmp_path: Path) -> None:
+    model = make(1, mathematical_precision=True)
+    loaded = TernaryVAE.from_checkpoint(checkpoint(model, tmp_path / "model.pt"))
+    assert loaded.config["mathematical_precision"] is True
+    assert loaded.point_dtype == torch.float64 and loaded.prototypes.dtype == torch.float32
+    assert_same(model, loaded)
+
+
+# --- autocast -------------------------------------------------------------------------------
+
+
+def in_bfloat16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def seeded(model: TernaryVAE, branch: str, indices: Tensor = ALL) -> BranchOutput:
+    torch.manual_seed(8)
+    return run(model, branch, indices)
+
+
+@both
+@pytest.mark.parametrize("precise", [False, True])
+@pytest.mark.parametrize("max_radius", [0.95, 0.9999])
+def test_autocast_rounds_the_features_and_nothing_behind_them(
+    branch: str, precise: bool, max_radius: float
+) -> None:
+    """With the features that autocast made, the ball computes the same bits without it."""
+    model = make(mathematical_precision=precise, max_radius=max_radius, curvature=0.7)
+    features = encoder(model, branch).features
+    kept: list[Tensor] = []
+    hook = features.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    with in_bfloat16():
+        cast = seeded(model, branch)
+    hook.remove()
+    plain = seeded(model, branch)
+    hook = features.register_forward_hook(lambda _module, _inputs, _output: kept[0].float())
+    given = seeded(model, branch)
+    hook.remove()
+    assert not torch.equal(cast.points, plain.points)  # autocast was on
+    for name in ("points", "radius", "posterior_log_prob", "prior_log_prob"):
+        ours, theirs = getattr(cast, name), getattr(given, name)
+        assert ours.dtype == (torch.float64 if precise else torch.float32), name
+        assert torch.equal(ours, theirs), name
+    assert cast.logits.dtype == torch.float32
+    assert largest_share(model, cast.points) <= max_radius
+    # bfloat16 has eight bits, and the features are of order one.
+    assert float((cast.points - plain.points).abs().max().detach()) < 0.05
+    assert float((cast.radius - plain.radius).abs().max().detach()) < 0.1
+
+
+@both
+def test_autocast_ties_no_radii(branch: str) -> None:
+    """Radii rounded to bfloat16 would fall on a few hundred values; float32 keeps nearly all."""
+    space = TernarySpace(7)
+    everything = torch.arange(space.size)
+    model = make(n_digits=7, hidden_dim=64, latent_dim=16)
+    level = space.valuation(everything)
+
+    def distinct() -> list[int]:
+        radius = run(model, branch, everything).radius.detach()
+        return [len(radius[level == v].unique()) for v in range(8)]  # type: ignore[no-untyped-call]
+
+    sizes, plain = space.level_sizes(), distinct()
+    with in_bfloat16():
+        cast = distinct()
+    # Among 1458 float32 radii between 1 and 4, about two pairs meet by chance.
+    for count, calm, size in zip(cast, plain, sizes, strict=True):
+        assert count >= min(calm, size) - 10
+    assert sum(cast) > 2150
+
+
+@both
+def test_autocast_embeds_decodes_and_learns(branch: str) -> None:
+    model = make()
+    with in_bfloat16():
+        points = model.embed(ALL, branch)
+        assert torch.equal(points, run(model, branch).points)
+        assert points.dtype == torch.float32
+        assert model.decode(points, branch).shape == (81, 4)
+        density = model.prior(branch, FOUR.valuation(ALL)).log_prob(points)
+        loss = branch_loss(model, branch)
+    assert torch.equal(density, model.prior(branch, FOUR.valuation(ALL)).log_prob(points))
+    backward(loss)
+    for name, parameter in model.encoders[branch].named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+        assert parameter.grad.dtype == torch.float32
+
+
+@both
+def test_charts_are_read_in_full_precision(branch: str) -> None:
+    model = make()
+    points, seen = model.embed(ALL, branch), []
+    model.decoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    model.decode(points, branch)
+    with in_bfloat16():
+        model.decode(points, branch)
+    assert torch.equal(*seen)
+
+
+# --- a curvature that is learned ------------------------------------------------------------
+
+
+def ratio_of(model: TernaryVAE) -> Tensor:
+    ratio = model.ball.log_c_ratio
+    assert ratio is not None
+    return ratio
+
+
+@both
+@pytest.mark.parametrize("precise", [False, True])
+@pytest.mark.parametrize("curvature", [0.1, 1.0, 4.0])
+def test_the_curvature_gets_a_gradient(branch: str, precise: bool, curvature: float) -> None:
+    model = make(learnable_curvature=True, curvature=curvature, mathematical_precision=precise)
+    assert float(model.ball.c.detach()) == curvature
+    backward(branch_loss(model, branch))
+    gradient = ratio_of(model).grad
+    assert gradient is not None and bool(gradient.isfinite()) and float(gradient) != 0
+
+
+def test_the_gradient_of_the_curvature_is_the_slope_of_the_loss() -> None:
+    model = make(learnable_curvature=True, curvature=0.8).double()
+    ratio = ratio_of(model)
+
+    def loss() -> Tensor:
+        torch.manual_seed(8)
+        out = run(model, "B")
+        kl = kl_loss(out.posterior_log_prob, out.prior_log_prob)
+        return reconstruction_loss(out.logits, FOUR.sequences()) + kl + out.radius.mean()
+
+    backward(loss())
+    assert ratio.grad is not None
+    ends = []
+    with torch.no_grad():
+        for step in (1e-5, -1e-5):
+            ratio.fill_(step)
+            ends.append(float(loss()))
+    assert float(ratio.grad) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+
+
+def test_coverage_depends_on_a_learned_curvature_and_on_a_fixed_one_alike() -> None:
+    learned, fixed = make(learnable_curvature=True), make()
+    assert id(ratio_of(learned)) in coverage_parameters(learned)
+    assert any(module is learned.ball for module in learned.coverage_modules())
+    assert len(coverage_parameters(learned)) == len(coverage_parameters(fixed)) + 1
+    before = coverage_path(learned)
+    with torch.no_grad():
+        ratio_of(learned).fill_(0.3)
+    assert not torch.equal(coverage_path(learned)[0], before[0])
+
+
+def test_a_learned_curvature_moves_and_survives_its_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    model = make(1, learnable_curvature=True, curvature=0.7)
+    optimizer = RiemannianAdam(model.parameters(), lr=1e-2)
+    for _ in range(5):
+        optimizer.zero_grad()
+        backward(branch_loss(model, "A") + branch_loss(model, "B"))
+        optimizer.step()
+        for branch in BRANCHES:
+            assert largest_share(model, model.embed(ALL, branch)) <= 0.95
+    learned = model.ball.c.detach()
+    assert learned.dtype == torch.float64 and float(learned) != 0.7
+    loaded = TernaryVAE.from_checkpoint(checkpoint(model, tmp_path / "model.pt"))
+    assert torch.equal(loaded.ball.c, learned)
+    assert torch.equal(ratio_of(loaded), ratio_of(model))
+    assert torch.equal(loaded.ball.c_reference, torch.tensor(0.7, dtype=torch.float64))
+    assert loaded.config == model.config and loaded.config["curvature"] == 0.7
+    assert_same(model, loaded)
+    # Nor do casts round it, there and back.
+    assert torch.equal(copy.deepcopy(model).double().float().ball.c, learned)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_a_file_of_the_other_kind_of_curvature_is_refused(tmp_path: Path, learnable: bool) -> None:
+    model = make(learnable_curvature=learnable)
+    config = {**model.config, "learnable_curvature": not learnable}
+    path = checkpoint(model, tmp_path / "odd.pt", model_config=config)
+    with pytest.raises(CheckpointError, match=r"does not fit.*log_c_ratio"):
+        TernaryVAE.from_checkpoint(path)
+
+
+# --- the names of the weights ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_the_names_of_the_weights_are_the_documented_ones(learnable: bool) -> None:
+    """They are a file format: another name here needs another FORMAT_VERSION."""
+    model = make(learnable_curvature=learnable, dropout=0.1)
+    ball = ["c_reference", *(["log_c_ratio"] if learnable else [])]
+    layers = {
+        "encoders.{}.features": (0, 1, 4, 5),
+        "encoders.{}.projection.direction": (0, 2),
+        "encoders.{}.projection.radius": (0, 2),
+        "decoder": (0, 2, 3, 5),
+    }
+    names = {"prototypes", *(f"ball.{part}" for part in ball)}
+    for branch in BRANCHES:
+        names |= {f"encoders.{branch}.projection.ball.{part}" for part in ball}
+        for part in ("weight", "bias"):
+            names |= {f"charts.{branch}.{part}", f"encoders.{branch}.log_variance.{part}"}
+            names |= {
+                f"{prefix.format(branch)}.{number}.{part}"
+                for prefix, numbers in layers.items()
+                for number in numbers
+            }
+    assert set(model.state_dict()) == names
+    documented = (Path(__file__).parents[1] / "docs" / "model.md").read_text(encoding="utf-8")
+    for name in names:
+        general = re.sub(r"^(encoders|charts)\.[AB]\.", r"\1.X.", name)
+        general = re.sub(r"\.\d+\.(weight|bias)$", ".N.*", general)
+        general = re.sub(r"\.(weight|bias)$", ".*", general)
+        assert f"`{general}`" in documented, general

@@ -39,7 +39,9 @@ def take_over_coverage(model: TernaryVAE, path: str | PathLike[str]) -> None:
             f"frozen_checkpoint.path: {path} has curvature {theirs!r}, the profile has {ours!r}; "
             f"set model.curvature to {theirs!r}"
         )
-    ball = model.ball
     for into, module in zip(model.coverage_modules(), source.coverage_modules(), strict=True):
-        if into is not ball:  # the curvatures are equal, and only one may be learnable
-            into.load_state_dict(module.state_dict())
+        if into is not model.ball:
+            # The ball is in the encoder too.  The curvatures are equal, so each model keeps its
+            # own: only one of them may be learnable.
+            taken = {k: v for k, v in module.state_dict().items() if ".ball." not in k}
+            into.load_state_dict(into.state_dict() | taken)

@@ -17,7 +17,8 @@ encoder B         hierarchy_B meets its target and has not    hierarchy_B is wor
                   the Q threshold                             as often
 ================  ==========================================  =====================================
 
-A plateau short of the target freezes nothing: that is not rest but failure to develop.
+A plateau short of the target freezes nothing: that is not rest but failure to develop.  Nor does
+one that would thaw encoder B again, worse than its best by more than the hysteresis.
 
 Annealing.  ``annealing_patience`` evaluations are a cycle.  If the best Q of one exceeds that of
 all cycles before, the thresholds of coverage and of Q rise by ``annealing_step``, up to the target
@@ -211,7 +212,7 @@ class Homeostasis:
             text = f"hierarchy_B {hierarchy:.4f} or Q {q:.3f} has been lost: encoder B thaws"
             return [Event(epoch, "thaw_encoder_b", text, seen)]
         at_target = round(hierarchy, _STATED_DECIMALS) <= self.hierarchy_target
-        if not state.b_frozen and at_target and enough_q and state.plateau >= self.patience:
+        if not state.b_frozen and at_target and not lost and state.plateau >= self.patience:
             state.b_frozen, state.order_lost = True, 0
             text = f"hierarchy_B {hierarchy:.4f} is at a plateau, Q {q:.3f}: encoder B is frozen"
             return [Event(epoch, "freeze_encoder_b", text, seen)]

@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from ternvae.ceilings import ceilings
 from ternvae.checkpoint import load_checkpoint, save_checkpoint
 from ternvae.config import load_profile
 from tests.benchmarks.small import BENCHMARKS, NO_TARGETS, SMALL, as_options
 
-SHIPPED = load_profile()
+#: What is on and off in today's profile; the tests do not depend on whether that stays so.
+SHIPPED = load_profile(
+    overrides={
+        "homeostasis.enabled": True,
+        "curriculum.enabled": False,
+        "model.enhanced_controller": False,
+        "model.mathematical_precision": False,
+        "training.use_amp": False,
+    }
+)
 TARGETS = SHIPPED.targets.model_dump()
 METRICS = {
     "coverage": 1.0,
@@ -90,17 +98,17 @@ def test_variants_follow_the_shipped_profile() -> None:
     assert found["homeostasis_off"].overrides == {"homeostasis.enabled": "false"}
     assert found["curriculum_on"].overrides == {"curriculum.enabled": "true"}
     assert found["accumulation"].overrides == {
-        "training.batch_size": "256",
+        "training.batch_size": str(SHIPPED.training.batch_size // 2),
         "training.gradient_accumulation_steps": "2",
     }
-    assert found["as_shipped"].resolve({}) == SHIPPED
-    resting = found["encoder_b_never_rests"].resolve({}).homeostasis
-    assert resting.Q_target == ceilings(9)["Q_enhanced"]
+    assert found["as_shipped"].resolve({}) == load_profile()
+    assert found["encoder_b_rests_early"].resolve({}).homeostasis.Q_target == 2.0
+    assert load_profile().homeostasis.Q_target > 2.0
     other = load_profile(overrides={"homeostasis.enabled": False, "curriculum.enabled": True})
     turned = variants.variants(other)
     assert turned["homeostasis_on"].overrides == {"homeostasis.enabled": "true"}
     assert turned["curriculum_off"].overrides == {"curriculum.enabled": "false"}
-    assert turned["encoder_b_never_rests"].resolve({}).homeostasis.enabled
+    assert turned["encoder_b_rests_early"].resolve({}).homeostasis.enabled
 
 
 def test_every_variant_has_a_profile() -> None:
@@ -120,13 +128,8 @@ def test_on_and_off_are_the_right_way_round() -> None:
     claimed = [each.name for each in found.values() if each.claimed]
     assert claimed == ["homeostasis", "curriculum", "enhanced_controller"]
     assert variants.comparisons(SHIPPED, ["as_shipped", "frozen_checkpoint"]) == []
-    without = load_profile(overrides={"homeostasis.enabled": False})
-    (resting,) = [
-        each
-        for each in variants.comparisons(without, list(variants.variants(without)))
-        if each.name == "freezing of encoder B"
-    ]
-    assert (resting.on, resting.off) == ("homeostasis_on", "encoder_b_never_rests")
+    resting = found["early rest of encoder B"]
+    assert (resting.on, resting.off) == ("encoder_b_rests_early", "as_shipped")
 
 
 # --- comparisons and claims -----------------------------------------------------------------
@@ -244,13 +247,17 @@ def test_report_shows_every_variant_comparison_and_failure() -> None:
     where = module("environment").environment()
     arguments = (runs, variants, compared(runs), claims(runs), None, where)
     text = module("ablation_report").report(*arguments)
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    table = text.partition("## The variants")[2].partition("Means over")[0]
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if "|" in line}
     assert "9 of 10" in rows["as_shipped"]
     assert "10 of 10" in rows["use_amp_on"]
     assert all(each.name in rows for each in variants)
     assert "In 10 of 10 runs of `frozen_checkpoint`" in text
     assert all(f"### {each.name}" in text for each, _ in compared(runs))
-    assert "On against off: better in seconds in all; exactly equal in" in text
+    said = (
+        "better in seconds in all; no difference beyond noise in ready; exactly equal in Q_enhanced"
+    )
+    assert f"On against off: {said}" in text
     assert "boom" in text
 
 

@@ -123,7 +123,8 @@ def test_bench_training_stops_at_the_targets_and_reports(
 ) -> None:
     bench = module("bench_training")
     threads = torch.get_num_threads()
-    options = as_options({**SMALL, **NO_TARGETS, "training.epochs": "60"})
+    at_once = {"homeostasis.coverage_precision_threshold": "0"}  # frozen after the first epoch
+    options = as_options({**SMALL, **NO_TARGETS, **at_once, "training.epochs": "60"})
     status = bench.main(["--seeds", "0,4", "--threads", "1", "--out", str(tmp_path), *options])
     assert torch.get_num_threads() == threads
     results = json.loads((tmp_path / "bench_training.json").read_text())

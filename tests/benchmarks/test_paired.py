@@ -41,7 +41,7 @@ def test_sign_flip_p_is_that_of_scipy() -> None:
 
 
 def test_sign_flip_p_of_darwins_maize() -> None:
-    """Fisher counted 1,726 of 2^15 patterns at least as far out as the one found (1935, section 21)."""
+    """Fisher, 1935, section 21: 1,726 of 2^15 patterns are at least as far out."""
     eighths = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
     wanted = 1726 / 2**15
     assert module("paired").sign_flip_p(eighths) == wanted

@@ -114,7 +114,7 @@ def test_it_cannot_win_by_switching_losses_off(
     factors = list(controller.factors().values())
     controlled = sum(w * f * r for w, f, r in zip(weights, factors, relative, strict=True))
     alone = sum(w * r for w, r in zip(weights, relative, strict=True))
-    assert controlled >= alone - 1e-6 * sum(weights)
+    assert controlled >= alone - 1e-5 * sum(weights)
 
 
 @pytest.mark.parametrize("seed", range(3))
