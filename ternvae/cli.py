@@ -44,8 +44,8 @@ CHECK_FAILED, BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 1, 2, 3, 130
 
 Result = TypeVar("Result")
 
-#: What ``--test-mode`` sets, unless the command line says otherwise.
-TEST_MODE = {"training.epochs": 5, "monitoring.detailed_metrics_every_n_epochs": 1}
+#: Length of a run in ``--test-mode``, unless the command line says otherwise.
+TEST_EPOCHS = 5
 
 
 class BadInputError(Exception):
@@ -80,12 +80,17 @@ def _complain(problems: str) -> int:
     return BAD_INPUT
 
 
+def _as_written(value: object) -> str:
+    """A default as it would be written in a profile."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value) or "none"
+
+
 class _TrainCommand(click.Command):
     """Lists the keys of a profile in the help; they are options in all but their number."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [
-            (f"--{key}", f"{info.description}  [default: {info.default}]")
+            (f"--{key}", f"{info.description}  [default: {_as_written(info.default)}]")
             for key, info in profile_keys().items()
         ]
         with formatter.section(
@@ -104,7 +109,9 @@ _device_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="ternvae")
 def cli() -> None:
     """Hierarchical representation learning over the 3-adic numbers."""
@@ -140,7 +147,7 @@ def train(
     if seed is not None:
         overrides["seed"] = seed
     if test_mode:
-        overrides = {**TEST_MODE, **overrides}
+        overrides = {**_test_mode(resolve_profile(profile, config, {})), **overrides}
     if checkpoint is None:
         resolved = resolve_profile(profile, config, overrides)
         folder = Path(run_dir) if run_dir else None
@@ -244,6 +251,18 @@ def _key_overrides(ctx: click.Context) -> dict[str, Any]:
             raise click.UsageError(f"{flag} is given twice")
         overrides[flag[2:]] = value
     return overrides
+
+
+def _test_mode(profile: Profile) -> dict[str, Any]:
+    """What ``--test-mode`` sets: few epochs, and whatever has to fit into them."""
+    share = min(1.0, TEST_EPOCHS / profile.training.epochs)
+    phases = profile.curriculum.model_dump(exclude={"enabled"})
+    return {
+        "training.epochs": TEST_EPOCHS,
+        "monitoring.detailed_metrics_every_n_epochs": 1,
+        "scheduler.warmup_epochs": min(profile.scheduler.warmup_epochs, float(TEST_EPOCHS)),
+        **{f"curriculum.{name}": int(length * share) for name, length in phases.items()},
+    }
 
 
 def _profile_to_resume(

@@ -129,7 +129,7 @@ TRAINING: dict[str, Effect] = {
     # Of 9 rows 4 are one of each level, so 5 are left to pass through the 27 sequences.
     "training.balanced_share": Effect(0.5, ("steps", "weights"), shown=becomes(steps=(6, 12))),
     "training.use_amp": Effect(
-        True, ("weights", "first_step.coverage"), unchanged=("shapes", "point_dtype")
+        True, ("weights", "history.losses.coverage"), unchanged=("shapes", "point_dtype")
     ),
     "training.num_workers": Effect(
         2,

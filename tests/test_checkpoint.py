@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -18,6 +19,11 @@ from ternvae.checkpoint import (
     save_checkpoint,
     write_whole,
 )
+from ternvae.config import profile_from_dict
+from ternvae.metrics import evaluate
+from ternvae.models import TernaryVAE
+from ternvae.trainer import Trainer
+from ternvae.training.coverage import take_over_coverage
 
 CONTENTS: dict[str, Any] = {
     "model_state_dict": {"weight": torch.arange(6.0).reshape(2, 3)},
@@ -208,7 +214,7 @@ def test_files_of_other_programs_are_refused(path: Path, foreign: object) -> Non
     assert "not a checkpoint of ternvae" in refusal(path)
 
 
-@pytest.mark.parametrize("version", ["1", None, 1.0])
+@pytest.mark.parametrize("version", ["1", None, 1.0, 0, -1, False])
 def test_versions_that_are_no_number_are_refused(path: Path, version: object) -> None:
     torch.save({**CONTENTS, "format_version": version}, path)
     assert "no format_version" in refusal(path)
@@ -225,3 +231,104 @@ def test_incomplete_files_are_refused_by_the_missing_key(path: Path, key: str) -
     rest = {k: v for k, v in CONTENTS.items() if k != key}
     torch.save({**rest, "format_version": FORMAT_VERSION}, path)
     assert f"without {key}" in refusal(path)
+
+
+# --- format 1 -------------------------------------------------------------------------------
+
+#: A run of 80 epochs over three digits by commit 52e0e5d, the last one that wrote format 1, and
+#: beside it the points and sequences that the code of that commit got from the file.
+OLD = Path(__file__).parent / "data" / "format_1.pt"
+
+
+@pytest.fixture(scope="module")
+def made_then() -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(OLD.with_suffix(".json").read_text(encoding="utf-8"))
+    return made
+
+
+def test_the_file_of_format_1_is_one() -> None:
+    raw = torch.load(OLD, weights_only=True)
+    assert raw["format_version"] == 1 < FORMAT_VERSION
+    assert "progress" in raw and "decoder.ball.c_reference" in raw["model_state_dict"]
+    prefixes = {name.rpartition(".")[0] for name in raw["model_state_dict"]}
+    assert {"decoder.charts.A", "decoder.charts.B", "decoder.trunk.0"} <= prefixes
+
+
+@pytest.mark.parametrize("branch", ["A", "B"])
+def test_a_model_of_format_1_is_the_same_today(branch: str, made_then: dict[str, Any]) -> None:
+    model = TernaryVAE.from_checkpoint(OLD)
+    assert (model.config["curvature"], model.config["max_radius"]) == (0.7, 0.9)
+    assert model.config["learnable_curvature"] is model.config["mathematical_precision"] is False
+    points = torch.tensor(made_then["embeddings"][branch])
+    # Another processor may round a product differently.
+    torch.testing.assert_close(model.embed(range(27), branch), points, rtol=1e-6, atol=1e-6)
+    assert model.decode(points, branch).tolist() == made_then["sequences"][branch]
+    # The branches have charts of their own: with each other's the sequences are others.
+    other = made_then["embeddings"]["B" if branch == "A" else "A"]
+    assert model.decode(other, branch).tolist() != made_then["sequences"][branch]
+
+
+def test_a_model_of_format_1_scores_as_it_did(made_then: dict[str, Any]) -> None:
+    model = TernaryVAE.from_checkpoint(OLD)
+    assert dict(evaluate(model, model.space)) == pytest.approx(made_then["metrics"], abs=1e-5)
+
+
+def test_format_1_is_read_with_the_names_of_today(path: Path) -> None:
+    raw, read = torch.load(OLD, weights_only=True), load_checkpoint(OLD)
+    weights = read["model_state_dict"]
+    assert weights.keys() == TernaryVAE(**read["model_config"]).state_dict().keys()
+    pairs = {
+        "charts.A.weight": "decoder.charts.A.weight",
+        "charts.B.bias": "decoder.charts.B.bias",
+        "decoder.5.weight": "decoder.trunk.5.weight",
+        "decoder.0.bias": "decoder.trunk.0.bias",
+        "encoders.B.features.0.weight": "encoders.B.features.0.weight",
+        "ball.c_reference": "decoder.ball.c_reference",
+    }
+    for new, old in pairs.items():
+        assert torch.equal(weights[new], raw["model_state_dict"][old]), new
+    for key in ("epoch", "profile", "comprehensive_metrics", "validation_results"):
+        np.testing.assert_equal(read[key], raw[key])
+    # Saved again, it is of today's format and the same model.
+    save_checkpoint(path, read)
+    assert load_checkpoint(path)["format_version"] == FORMAT_VERSION
+    again, model = TernaryVAE.from_checkpoint(path), TernaryVAE.from_checkpoint(OLD)
+    assert torch.equal(again.embed(range(27)), model.embed(range(27)))
+
+
+def test_the_profile_of_format_1_is_still_a_profile() -> None:
+    profile = profile_from_dict(load_checkpoint(OLD)["profile"])
+    assert (profile.space.n_digits, profile.model.curvature, profile.seed) == (3, 0.7, 1)
+
+
+def test_a_run_of_format_1_cannot_go_on_and_the_way_out_is_named(path: Path) -> None:
+    stored = load_checkpoint(OLD)["profile"]
+    stored["training"]["epochs"] = 100
+    profile = profile_from_dict(stored)
+    with pytest.raises(CheckpointError) as caught:
+        Trainer(profile, path.parent / "run", "cpu", resume_from=OLD)
+    message = str(caught.value)
+    assert str(OLD) in message and "\n" not in message
+    assert "holds a model but not the progress of a run" in message
+    assert "frozen_checkpoint.path" in message
+    assert not (path.parent / "run").exists()
+
+
+def test_the_way_out_of_format_1_is_one(made_then: dict[str, Any]) -> None:
+    torch.manual_seed(5)
+    model = TernaryVAE(**load_checkpoint(OLD)["model_config"]).eval()
+    take_over_coverage(model, OLD)
+    points = torch.tensor(made_then["embeddings"]["A"])
+    torch.testing.assert_close(model.embed(range(27), "A"), points, rtol=1e-6, atol=1e-6)
+    assert model.decode(points, "A").tolist() == made_then["sequences"]["A"]
+
+
+@pytest.mark.parametrize("weights", [None, [1], {}, {0: 1}, {"decoder.trunk.0.weight": None}])
+def test_weights_of_format_1_that_are_none_are_left_to_the_model(
+    path: Path, weights: object
+) -> None:
+    raw = torch.load(OLD, weights_only=True)
+    torch.save({**raw, "model_state_dict": weights, "progress": [1]}, path)
+    assert "progress" not in load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"last\.pt: the stored model does not fit"):
+        TernaryVAE.from_checkpoint(path)

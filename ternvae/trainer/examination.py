@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,9 @@ class Examination:
         )
         self.monitor.warn(signs)
         if self.homeostasis is not None:
-            self.monitor.event(*self.homeostasis.after_evaluation(epoch, metrics))
+            # Beyond the ceiling there is no order to hold on to, only ties.
+            seen = metrics | {"hierarchy_B": math.nan} if collapsed else metrics
+            self.monitor.event(*self.homeostasis.after_evaluation(epoch, seen))
         record = {"epoch": epoch, "lr": rate, "losses": losses, **metrics}
         self.monitor.epoch(record | self._beside_the_metrics(measured))
         checks = validation_results(

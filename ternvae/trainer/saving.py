@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
 from ternvae.config import Profile
 from ternvae.trainer.examination import Examination
 from ternvae.training.optimisation import Optimisation
@@ -50,8 +50,10 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
     """
     contents = load_checkpoint(path)
     if "progress" not in contents:
+        version = contents["format_version"]
+        older = f" that can go on (format {version})" if version < FORMAT_VERSION else ""
         raise CheckpointError(
-            f"{path}: holds a model but not the progress of a run; to begin a new run with its "
+            f"{path}: holds a model but not the progress of a run{older}; to begin a new run with its "
             "encoder A and decoder, set frozen_checkpoint.path to it"
         )
     if contents["model_config"] != model_config:

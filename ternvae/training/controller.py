@@ -146,7 +146,7 @@ class Controller(nn.Module):
         self.optimizer.zero_grad()
         scores = self._scores(self.get_buffer("statistics"))
         gain = weights @ (self._factors(scores) * relative - _PULL * scores.square())
-        gain.backward()
+        gain.backward()  # type: ignore[no-untyped-call]  # torch's own
         self.optimizer.step()
 
     def to_dict(self) -> dict[str, Any]:

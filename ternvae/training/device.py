@@ -60,8 +60,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out, on an accelerator or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # On the host torch raises a plain RuntimeError, so only its text tells.
+    # The host's allocator, CUDA itself and its libraries raise a plain RuntimeError, so only its
+    # text tells.
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        said in text for said in ("can't allocate memory", "not enough memory", "bad_alloc")
+        said in text
+        for said in (
+            *("can't allocate memory", "not enough memory", "bad_alloc"),
+            *("error: out of memory", "status_alloc_failed"),
+        )
     )

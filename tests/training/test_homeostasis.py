@@ -129,7 +129,11 @@ ENCODER_A: dict[str, tuple[dict[str, Any], list[Figures], list[tuple[int, str]]]
         a(1.0, (1.0, 0.94996), (1.0, 0.94994)),
         [(1, FREEZE_A), (3, THAW_A)],
     ),
-    "A itself": ({}, a(1.0, JUST_BELOW, JUST_BELOW, 1.0), [(1, FREEZE_A), (2, THAW_A), (4, FREEZE_A)]),
+    "A itself": (
+        {},
+        a(1.0, JUST_BELOW, JUST_BELOW, 1.0),
+        [(1, FREEZE_A), (2, THAW_A), (4, FREEZE_A)],
+    ),
     "annealing has raised the threshold past A": (
         # A cycle is two evaluations; in the first, any Q is a gain.
         {"enable_annealing": True},

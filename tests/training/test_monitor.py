@@ -117,7 +117,7 @@ def test_where_nothing_is_left_no_line_is_added(monitor: Monitor, directory: Run
 def test_the_line_of_a_step(monitor: Monitor, directory: RunDirectory) -> None:
     monitor.step(50, 2, {"total": 1.23456, "lr": 3e-3})
     [line] = logged(directory)
-    assert line.split() == "Step 50 of epoch 2 | total 1.235 | lr 0.003".split()
+    assert " ".join(line.split()) == "Step 50 of epoch 2 | total 1.235 | lr 0.003"
     assert history(directory) == []
 
 

@@ -30,9 +30,7 @@ def optimisation_of(model: TernaryVAE, *, rate: float = 0.01, **keywords: float)
 
 def loss_of(model: TernaryVAE, branches: str = "AB", rows: slice = slice(None)) -> Tensor:
     """A loss in which everything takes part."""
-    terms = loss_terms(
-        model, torch.arange(27)[rows], branches=tuple(branches), richness_floor=0.01
-    )
+    terms = loss_terms(model, torch.arange(27)[rows], branches=tuple(branches), richness_floor=0.01)
     return weighted_sum(terms, dict.fromkeys(TERMS, 1.0))
 
 
@@ -201,6 +199,10 @@ def test_only_a_thaw_drops_moments() -> None:
         model.train()
         optimisation.freeze(encoder_a=frozen, encoder_b=frozen)
         assert all(optimisation.optimizer.state[p]["step"] == 2 for p in model.parameters())
+        # A gradient from before would be clipped and counted in the norm.
+        stale = {n for n, p in model.named_parameters() if p.grad is not None}
+        kept = (*GUARDED, "encoders.B.features.") if frozen else ()
+        assert stale == {n for n, _ in model.named_parameters() if not n.startswith(kept)}
     assert optimisation.frozen == {"encoder_a": True, "encoder_b": True}
 
 

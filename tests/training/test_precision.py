@@ -64,7 +64,7 @@ def test_against_formulas_by_hand(curvature: float, seed: int) -> None:
     assert figures["point_error"] == pytest.approx(apart, rel=1e-4)
     assert figures["rim_gap"] == pytest.approx(rim, rel=1e-9)
     assert figures["radius_error"] <= figures["point_error"] * (1 + 1e-6)
-    assert 0 < figures["radius_error"]
+    assert figures["radius_error"] > 0
     assert 0.05 - 1e-6 <= figures["rim_gap"] < 1
 
 
