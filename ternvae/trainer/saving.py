@@ -53,8 +53,8 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
         version = contents["format_version"]
         older = f" that can go on (format {version})" if version < FORMAT_VERSION else ""
         raise CheckpointError(
-            f"{path}: holds a model but not the progress of a run{older}; to begin a new run with its "
-            "encoder A and decoder, set frozen_checkpoint.path to it"
+            f"{path}: holds a model but not the progress of a run{older}; to begin a new run with "
+            "its encoder A and decoder, set frozen_checkpoint.path to it"
         )
     if contents["model_config"] != model_config:
         raise CheckpointError(
