@@ -18,6 +18,7 @@ from ternvae.metrics import ceilings, evaluate, metric_names
 from ternvae.models import TernaryVAE
 from ternvae.padic import TernarySpace
 from ternvae.trainer import Trainer, TrainingResult
+from ternvae.trainer.examination import Examination
 from ternvae.training.device import choose_device, is_out_of_memory
 from ternvae.training.optimisation import Optimisation
 from ternvae.training.run_directory import RunDirectory, RunDirectoryError
@@ -218,8 +219,16 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.mark.parametrize("evaluated_every", [1, 2])
 def test_a_run_resumed_after_any_epoch_ends_with_the_same_bits_and_says_the_same(
-    evaluated_every: int, tmp_path: Path
+    evaluated_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measure = Examination._measure
+
+    def improving(self: Examination) -> tuple[dict[str, float], bool]:
+        measured, collapsed = measure(self)
+        return measured | {"Q_enhanced": 1 + self.progress.epoch / 10}, collapsed
+
+    # A Q that rises, so that annealing raises the threshold past A, whatever the seed.
+    monkeypatch.setattr(Examination, "_measure", improving)
     settings = {**EVERYTHING, "monitoring__detailed_metrics_every_n_epochs": evaluated_every}
     whole, result = fit(small(**settings), tmp_path / "whole")
     kinds = [(event["kind"], event["epoch"]) for event in events(tmp_path / "whole")]

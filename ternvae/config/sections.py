@@ -67,8 +67,8 @@ class Training(Section):
         None,
         ge=0,
         le=100,
-        description="Share of lr for encoder A and the decoder once coverage has been learned; "
-        "null: 0 after a frozen checkpoint or the curriculum's first phase, else 1",
+        description="Share of lr for encoder A and the decoder, after the curriculum's first phase "
+        "if there is one; null: 0 after such a phase or with a frozen checkpoint, else 1",
     )
     encoder_b_lr_scale: float = Field(1.0, gt=0, le=100, description="Share of lr for encoder B")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ternvae.checkpoint import CheckpointError
+from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.config import Profile
 from ternvae.metrics import Evaluator, ceilings
 from ternvae.models import BRANCHES, TernaryVAE
@@ -157,6 +157,8 @@ class Trainer:
             check_installation(self.device)
         self.monitor.open(self.profile.to_yaml(), resume_epoch=self._resumed_at)
         try:
+            if self._resumed_at is not None:
+                self._recall_best()
             log.info("Run directory: %s", self.directory.path)
             for line in opening_lines(self.profile, self.model, self.progress.epoch + 1):
                 log.info("%s", line)
@@ -351,8 +353,22 @@ class Trainer:
         contents = load_run(path, self.profile, self.model.config)
         restore_run(contents, self.examination, self.optimisation)
         self._resumed_at = self.progress.epoch
-        if not self.directory.best.exists():
-            self.progress.kept = []  # a fresh folder: its best model is yet to come
+
+    def _recall_best(self) -> None:
+        """Count only those models as the best so far whose files are here.
+
+        In a fresh folder there are none; and after going back to an earlier epoch ``best_Q.pt`` may
+        be a model of an epoch that is forgotten.
+        """
+        progress, directory = self.progress, self.directory
+        best = load_checkpoint(directory.best)["epoch"] if directory.best.exists() else None
+        progress.kept = [
+            each
+            for each in progress.kept
+            if each.epoch == best or directory.good(each.epoch).exists()
+        ]
+        if progress.best is not None and progress.best.epoch != best:
+            directory.make_best(progress.best.epoch)
 
     # --- before and after -------------------------------------------------------------------
 

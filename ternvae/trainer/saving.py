@@ -39,6 +39,7 @@ def checkpoint_contents(
         "homeostasis": homeostasis.to_dict() if homeostasis is not None else None,
         "controller": controller.to_dict() if controller is not None else None,
         "warning_signs": examination.signs.state(),
+        "unwritten": examination.monitor.pending(),
     }
 
 
@@ -85,4 +86,5 @@ def restore_run(
     if examination.controller is not None and contents["controller"] is not None:
         examination.controller.restore(contents["controller"])
     examination.signs.restore(contents["warning_signs"])
+    examination.monitor.restore(contents["unwritten"])
     examination.branch_a = examination.evaluator.branch_a(examination.model)

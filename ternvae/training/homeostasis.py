@@ -20,9 +20,12 @@ encoder B         hierarchy_B meets its target and has not    hierarchy_B is wor
 A plateau short of the target freezes nothing: that is not rest but failure to develop.  Nor does
 one that would thaw encoder B again, worse than its best by more than the hysteresis.
 
+Once thawed for the sake of coverage_B, encoder A is not frozen again before coverage_B is back.
+
 Annealing.  ``annealing_patience`` evaluations are a cycle.  If the best Q of one exceeds that of
-all cycles before, the thresholds of coverage and of Q rise by ``annealing_step``, up to the target
-and up to the ceiling; otherwise they stay, since what was asked for has not paid off.
+all cycles before (in the first cycle: the first Q), the thresholds of coverage and of Q rise by
+``annealing_step``, up to the target and up to the ceiling; otherwise they stay, since what was
+asked for has not paid off.
 """
 
 from __future__ import annotations
@@ -52,8 +55,9 @@ class HomeostasisState:
         best_hierarchy: lowest hierarchy_B so far.
         plateau: evaluations in a row without a gain in hierarchy_B.
         coverage_lost: evaluations in a row with coverage_B too low.
+        thawed_for_b: whether A has thawed for the sake of coverage_B, and B is not yet back.
         order_lost: evaluations in a row with hierarchy_B or Q too bad.
-        best_q: highest Q of the cycles before this one.
+        best_q: highest Q of the cycles before this one, in the first cycle the first Q.
         cycle_best_q: highest Q of this cycle.
         cycle_evaluations: evaluations of this cycle so far.
     """
@@ -65,6 +69,7 @@ class HomeostasisState:
     best_hierarchy: float = math.inf
     plateau: int = 0
     coverage_lost: int = 0
+    thawed_for_b: bool = False
     order_lost: int = 0
     best_q: float = -math.inf
     cycle_best_q: float = -math.inf
@@ -126,7 +131,9 @@ class Homeostasis:
             coverage: through branch A.
         """
         state = self.state
-        if state.a_frozen or not self._figure(coverage) >= state.coverage_threshold:
+        if state.a_frozen or state.thawed_for_b:
+            return []
+        if not self._figure(coverage) >= state.coverage_threshold:
             return []
         state.a_frozen, state.coverage_lost = True, 0
         text = (
@@ -154,6 +161,8 @@ class Homeostasis:
         state = self.state
         if not math.isnan(q):
             state.cycle_best_q = max(state.cycle_best_q, q)
+            if state.best_q == -math.inf:
+                state.best_q = q  # the first cycle has to improve on its own beginning
         state.cycle_evaluations += 1
         if not self.enable_annealing or state.cycle_evaluations < self.annealing_patience:
             return []
@@ -181,16 +190,18 @@ class Homeostasis:
 
     def _consider_a(self, epoch: int, figures: Mapping[str, float]) -> list[Event]:
         state = self.state
-        if not state.a_frozen:
-            return []
         threshold = state.coverage_threshold
         lost = not figures["coverage_B"] >= threshold - self.coverage_hysteresis
         state.coverage_lost = state.coverage_lost + 1 if lost else 0
+        state.thawed_for_b = state.thawed_for_b and lost
+        if not state.a_frozen:
+            return []
         if not figures["coverage"] >= threshold:
             name, why = "coverage", f"below the threshold {threshold:g}"
         elif state.coverage_lost >= self.patience:
             name, why = "coverage_B", f"{state.coverage_lost} times below {threshold:g} by more"
             why += f" than {self.coverage_hysteresis:g}"
+            state.thawed_for_b = True
         else:
             return []
         state.a_frozen, state.coverage_lost = False, 0

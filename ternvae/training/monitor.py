@@ -37,6 +37,7 @@ class Monitor:
         self._tensorboard = tensorboard
         self._board: TensorBoard | None = None
         self._handler: logging.Handler | None = None
+        self._level = log.level
         self._events: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
 
@@ -45,6 +46,9 @@ class Monitor:
         self._directory.open(profile_yaml, resume_epoch=resume_epoch)
         self._handler = self._directory.log_handler()
         log.addHandler(self._handler)
+        # The log of the run has every line, whether or not anybody else listens.
+        self._level = log.level
+        log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
         if self._tensorboard:
             first = (resume_epoch or 0) + 1 if resume_epoch is not None else 0
             self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
@@ -56,7 +60,16 @@ class Monitor:
             self._board.close()
         if self._handler is not None:
             log.removeHandler(self._handler)
+            log.setLevel(self._level)
             self._handler.close()
+
+    def pending(self) -> dict[str, list[dict[str, Any]]]:
+        """What has been said since the last line of ``metrics.jsonl``, for a checkpoint."""
+        return {"events": list(self._events), "warnings": list(self._warnings)}
+
+    def restore(self, pending: Mapping[str, list[dict[str, Any]]]) -> None:
+        """The inverse of :meth:`pending`."""
+        self._events, self._warnings = list(pending["events"]), list(pending["warnings"])
 
     def event(self, *events: Event) -> None:
         """Say what was decided."""
@@ -77,7 +90,7 @@ class Monitor:
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Write the line of an evaluated epoch, with what has happened since the last one."""
-        whole = {**record, "events": self._events, "warnings": self._warnings}
+        whole = {**record, **self.pending()}
         self._directory.append(whole)
         self._events, self._warnings = [], []
         if self._board is not None:

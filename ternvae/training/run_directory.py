@@ -96,8 +96,13 @@ class RunDirectory:
             write_whole(self.profile, lambda file: file.write(profile_yaml.encode()))
             kept: list[str] = []
             if resume_epoch is not None and self.history.exists():
-                lines = self.history.read_text().splitlines(keepends=True)
-                kept = [line for line in lines if json.loads(line)["epoch"] <= resume_epoch]
+                for line in self.history.read_text().splitlines(keepends=True):
+                    epoch = json.loads(line)["epoch"]
+                    if epoch <= resume_epoch:
+                        kept.append(line)
+                    else:
+                        # The run wrote this file too, of a model that is forgotten now.
+                        self.good(epoch).unlink(missing_ok=True)
             write_whole(self.history, lambda file: file.write("".join(kept).encode()))
         except OSError as error:
             raise RunDirectoryError(f"run directory {self.path}: {error.strerror}") from error
@@ -112,6 +117,11 @@ class RunDirectory:
         """Add one line to ``metrics.jsonl``."""
         with self.history.open("a", encoding="utf-8") as file:
             file.write(_json(record) + "\n")
+
+    def make_best(self, epoch: int) -> None:
+        """Make the model of an epoch that is among the best ones the best one."""
+        content = self.good(epoch).read_bytes()
+        write_whole(self.best, lambda file: file.write(content))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``metrics.json``."""

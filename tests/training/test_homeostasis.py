@@ -75,6 +75,10 @@ def a(*coverages: float | tuple[float, float]) -> list[Figures]:
     return [(coverage, coverage_b, -0.5, 1.0) for coverage, coverage_b in pairs]
 
 
+def with_q(history: list[Figures], *qs: float) -> list[Figures]:
+    return [(*figures[:3], q) for figures, q in zip(history, qs, strict=True)]
+
+
 def b(*figures: float | tuple[float, float]) -> list[Figures]:
     """Hierarchy, or hierarchy and Q; coverage is far from anything."""
     pairs = [each if isinstance(each, tuple) else (each, 2.1) for each in figures]
@@ -114,6 +118,11 @@ ENCODER_A: dict[str, tuple[dict[str, Any], list[Figures], list[tuple[int, str]]]
         a(1.0, (0.995, 0.9399), (0.995, 0.9399), 0.98),
         [(1, FREEZE_A), (3, THAW_A)],
     ),
+    "frozen again once B is back": (
+        {},
+        a(1.0, *[(1.0, 0.9)] * 3, (1.0, 0.95), 1.0),
+        [(1, FREEZE_A), (3, THAW_A), (6, FREEZE_A)],
+    ),
     "B lost, and back in time, again and again": (
         {},
         a(1.0, *[(1.0, 0.5), (1.0, 0.95)] * 4),
@@ -135,14 +144,14 @@ ENCODER_A: dict[str, tuple[dict[str, Any], list[Figures], list[tuple[int, str]]]
         [(1, FREEZE_A), (2, THAW_A), (4, FREEZE_A)],
     ),
     "annealing has raised the threshold past A": (
-        # A cycle is two evaluations; in the first, any Q is a gain.
+        # A cycle is two evaluations; Q improves in the first and not in the second.
         {"enable_annealing": True},
-        a(0.9921, 0.9921, 0.9921, 0.9931),
+        with_q(a(0.9921, 0.9921, 0.9921, 0.9931), 1.0, 1.1, 1.1, 1.1),
         [(1, FREEZE_A), (2, ANNEAL), (2, THAW_A), (4, FREEZE_A)],
     ),
     "annealing has raised the threshold, but not past A": (
         {"enable_annealing": True},
-        a(0.9931, 0.9931, 0.9931),
+        with_q(a(0.9931, 0.9931, 0.9931), 1.0, 1.1, 1.1),
         [(1, FREEZE_A), (2, ANNEAL)],
     ),
     "NaN reaches nothing": ({"coverage_precision_threshold": 0.0}, a(NAN, NAN), []),
@@ -217,7 +226,7 @@ ENCODER_B: dict[str, tuple[dict[str, Any], list[Figures], list[tuple[int, str]]]
     ),
     "annealing has raised the threshold of Q": (
         {"enable_annealing": True, "annealing_patience": 4},
-        b(*[(LIMIT, 2.001)] * 6),
+        b(*[(LIMIT, 2.001)] * 3, *[(LIMIT, 2.002)] * 3),
         [(3, FREEZE_B), (4, ANNEAL), (5, THAW_B)],
     ),
     "NaN rests nowhere": ({"hierarchy_target": 0.0}, b(*[NAN] * 9), []),
@@ -273,7 +282,7 @@ def q_history(*qs: float) -> list[Figures]:
 def test_thresholds_rise_only_when_the_best_q_of_a_cycle_is_a_new_one() -> None:
     homeostasis = make(enable_annealing=True, annealing_patience=2)
     rounds = [
-        (1.0, 0.9, True),  # nothing came before
+        (1.0, 0.9, False),  # nothing is better than the first one
         (1.0, 1.0, False),  # as good is no better
         (0.9, 1.1, True),
         (NAN, 1.2, True),
@@ -295,7 +304,7 @@ def test_thresholds_stop_at_their_limits() -> None:
     events = play(homeostasis, q_history(*(1 + k / 1000 for k in range(60))))
     assert thresholds(homeostasis) == (0.995, 2.16)
     # The last event is the one that reaches the last limit: 54 steps of 0.003 from 2.0 to 2.16.
-    assert [epoch for epoch, _ in events] == list(range(1, 55))
+    assert [epoch for epoch, _ in events] == list(range(2, 56))
 
 
 def test_a_threshold_past_its_limit_stays() -> None:
@@ -357,20 +366,21 @@ def runs_of(flags: Sequence[bool]) -> Iterator[int]:
 def test_encoder_a_thaws_for_b_after_its_patience_and_not_before(
     history: list[Figures], patience: int
 ) -> None:
-    """A freeze lasts until coverage_B has been lost so many times in a row, counted afresh."""
+    """A freeze lasts until coverage_B was lost so many times in a row, a thaw until it is back."""
     history = [(1.0, coverage_b, h, q) for _, coverage_b, h, q in history]
     homeostasis = make(patience=patience)
-    lost = [not coverage_b >= 0.99 - 0.05 for _, coverage_b, _, _ in history]
-    frozen_for: list[bool] = []
+    waiting, row = False, 0
     for epoch, figures in enumerate(history, start=1):
+        was_frozen = homeostasis.state.a_frozen
         kinds = [kind for kind in step(homeostasis, epoch, figures) if kind.endswith("_a")]
-        frozen_for.append(lost[epoch - 1])
-        row = list(runs_of(frozen_for))[-1]
-        thaws = row >= patience
-        assert (THAW_A in kinds) is thaws
-        assert homeostasis.state.a_frozen is not thaws
+        freezes = not was_frozen and not waiting
+        lost = not figures[1] >= 0.99 - 0.05
+        row = (0 if freezes else row) + 1 if lost else 0
+        waiting = waiting and lost
+        thaws = (was_frozen or freezes) and row >= patience
+        assert kinds == [FREEZE_A] * freezes + [THAW_A] * thaws
         if thaws:
-            frozen_for = []
+            waiting, row = True, 0
 
 
 @relaxed
@@ -439,7 +449,8 @@ def test_annealing_follows_q_and_keeps_its_limits(
         after = thresholds(h)
         best = [q for q in q_seen[-length:] if not math.isnan(q)]
         earlier = [q for q in q_seen[:-length] if not math.isnan(q)]
-        improved = max(best, default=-math.inf) > max(earlier, default=-math.inf)
+        # At first there is nothing to improve on but the first Q itself.
+        improved = bool(best) and max(best) > max(earlier or best[:1])
         due = h.enable_annealing and epoch % length == 0 and improved
         for old, new, limit in zip(before, after, limits, strict=True):
             assert new == (min(old + h.annealing_step, limit) if due and old < limit else old)
