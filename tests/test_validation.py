@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import random
 import re
@@ -588,6 +589,10 @@ def coarse_autocast(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.nn.functional, "linear", coarse)
 
 
+def geometry_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(models, "full_precision", lambda tensor: contextlib.nullcontext())
+
+
 def half_precision_points(patch: pytest.MonkeyPatch) -> None:
     true = math.dist0
     patch.setattr(math, "dist0", lambda x, **k: true(x.float(), **k))
@@ -656,6 +661,7 @@ BREAKS: list[tuple[Break, str, set[str]]] = [
     (careless_loader, "checkpoint", {"foreign files"}),
     (rounded_embedding, "precision", {"float32 against float64"}),
     (coarse_autocast, "precision", {"bfloat16 autocast"}),
+    (geometry_in_bfloat16, "precision", {"geometry under autocast"}),
     (half_precision_points, "precision", {"no points in sixteen bits"}),
 ]
 

@@ -54,6 +54,29 @@ def _bfloat16(device: torch.device) -> Finding:
     return at_most("available; a layer is off by", error, 3.1 * _BFLOAT16_ROUNDING)
 
 
+def _geometry_under_autocast(device: torch.device) -> Finding:
+    """Rounded features may move a point; from features to point nothing may be rounded again."""
+    if not _has_bfloat16(device):
+        return Finding(True, f"not available on {device.type}; leave training.use_amp off")
+    model = specimens.fresh_model(device)
+    batch = specimens.batch_of(model.space, device)
+    moved = total = 0
+    for branch in specimens.BRANCHES:
+        encoder = model.encoder(branch)
+        seen: list[torch.Tensor] = []
+        hook = encoder.features.register_forward_hook(lambda _, __, out: seen.append(out))
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            got = model(batch.sequences, batch.valuation, branch).points
+        hook.remove()
+        with torch.no_grad():
+            wanted = encoder.projection(seen[0].float())
+        if got.dtype != torch.float32:
+            return Finding(False, f"points of branch {branch} came out as {got.dtype}")
+        moved += int((got != wanted).any(-1).sum())
+        total += len(got)
+    return none_of(moved, total, "points differ from those of the same features in float32")
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
@@ -77,5 +100,6 @@ def _half_precision_points(device: torch.device) -> Finding:
 CHECKS: dict[str, CheckFunction] = {
     "float32 against float64": _float32,
     "bfloat16 autocast": _bfloat16,
+    "geometry under autocast": _geometry_under_autocast,
     "no points in sixteen bits": _half_precision_points,
 }
