@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 from ternvae import losses, manifolds
 from ternvae.validation import specimens
@@ -63,8 +65,8 @@ def _geometry_under_autocast(device: torch.device) -> Finding:
     moved = total = 0
     for branch in specimens.BRANCHES:
         encoder = model.encoder(branch)
-        seen: list[torch.Tensor] = []
-        hook = encoder.features.register_forward_hook(lambda _, __, out: seen.append(out))
+        seen: list[Tensor] = []
+        hook = encoder.features.register_forward_hook(partial(_keep_output, seen))
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
             got = model(batch.sequences, batch.valuation, branch).points
         hook.remove()
@@ -75,6 +77,10 @@ def _geometry_under_autocast(device: torch.device) -> Finding:
         moved += int((got != wanted).any(-1).sum())
         total += len(got)
     return none_of(moved, total, "points differ from those of the same features in float32")
+
+
+def _keep_output(seen: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
+    seen.append(output)
 
 
 def _has_bfloat16(device: torch.device) -> bool:
