@@ -279,10 +279,17 @@ def _profile_to_resume(
 
 def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
     from ternvae.trainer import FailedChecksError, RunDirectoryError, Trainer
+    from ternvae.training.device import is_out_of_memory
 
     on_terminal = sys.stderr.isatty()
     make = partial(Trainer, resume_from=checkpoint, progress_bar=on_terminal)
-    trainer = _usable(make, profile, folder, device)
+    try:
+        trainer = _usable(make, profile, folder, device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        click.echo("out of memory before the first epoch; take fewer space.n_digits", err=True)
+        return STOPPED_ITSELF
     try:
         with _speaking(), _stopping_politely(trainer):
             result = trainer.fit()

@@ -254,10 +254,10 @@ KEEPING_AND_WATCHING: dict[str, Effect] = {
     "validation.richness_floor": Effect(
         0.02,
         ("warnings.richness_low",),
-        base={"targets.richness": 0.1},
+        base={"targets.richness": 0.1, "training.epochs": 5},  # nothing is said of it before
         figures=AT_REST,
         unchanged=("weights",),
-        shown=becomes(warnings__richness_low=(None, [1])),
+        shown=becomes(warnings__richness_low=(None, [5])),
     ),
     "validation.loss_ceiling": Effect(
         1e30,

@@ -64,6 +64,7 @@ class Examination:
         self.progress.note_coverage(coverage)
         if coverage >= self.targets["coverage"]:
             self.progress.coverage_reached = True
+        self.monitor.warn(self.signs.after_coverage(self.progress.epoch, coverage))
         if self.homeostasis is not None and self.progress.epoch > 0:
             events = self.homeostasis.after_epoch(self.progress.epoch, coverage)
             self.monitor.event(*events)

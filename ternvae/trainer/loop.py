@@ -153,10 +153,11 @@ class Trainer:
             RunDirectoryError: the folder of the run cannot be made or holds another run by now.
             FailedChecksError: the profile asks for checks before training, and one failed.
         """
-        if self.profile.validation.before_training:
-            check_installation(self.device)
+        checked = self.profile.validation.before_training
+        lines = check_installation(self.device) if checked else []
         self.monitor.open(self.profile.to_yaml(), resume_epoch=self._resumed_at)
         try:
+            self.monitor.note(lines)
             if self._resumed_at is not None:
                 self._recall_best()
             log.info("Run directory: %s", self.directory.path)

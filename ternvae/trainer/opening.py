@@ -19,22 +19,27 @@ class FailedChecksError(RuntimeError):
     """Checks that were to pass before training did not; the text has a line for each."""
 
 
-def check_installation(device: torch.device) -> None:
+def check_installation(device: torch.device) -> list[str]:
     """Run the checks of ``ternvae validate``, each with a line in the log.
+
+    Returns:
+        These lines, for a log that is not open yet.
 
     Raises:
         FailedChecksError: at least one failed.
     """
     from ternvae.validation import check_line, run_checks
 
-    log.info("Checks before training")
-    failed = []
+    lines, failed = ["Checks before training"], []
+    log.info("%s", lines[0])
     for check in run_checks(device):
-        log.info("%s", check_line(check))
+        lines.append(check_line(check))
+        log.info("%s", lines[-1])
         if not check.passed:
-            failed.append(check_line(check))
+            failed.append(lines[-1])
     if failed:
         raise FailedChecksError("\n".join(failed))
+    return lines
 
 
 def opening_lines(profile: Profile, model: TernaryVAE, first_epoch: int) -> Iterator[str]:

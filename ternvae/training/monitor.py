@@ -54,6 +54,12 @@ class Monitor:
             self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
             self._board.text("profile", profile_yaml, step=first)
 
+    def note(self, lines: Iterable[str]) -> None:
+        """Put lines into the log of the run that were said before it was opened."""
+        if self._handler is not None:
+            for line in lines:
+                self._handler.handle(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+
     def close(self) -> None:
         """End; what is still to be said was."""
         if self._board is not None:

@@ -31,12 +31,13 @@ __all__ = ["WarningSign", "WarningSigns"]
 #: A run whose hierarchy is still above this with half of its epochs done has not found the order.
 STALLED_HIERARCHY = -0.3
 
-#: Nothing is said of a run's hierarchy before so many epochs, however short the run is.
+#: Nothing is said of hierarchy and richness before so many epochs: a model that has hardly been
+#: trained has neither.
 LEAST_EPOCHS = 5
 
 #: How far a loss may exceed that of the first step by chance: batches differ, samples are drawn,
 #: and with few steps per epoch the warm-up has hardly begun when the first epoch ends.
-FIRST_STEP_NOISE = 1.05
+FIRST_STEP_NOISE = 1.5
 
 #: Below this in absolute value a mean loss is as good as 0, and so are its gradients.
 VANISHED_LOSS = 1e-8
@@ -167,6 +168,22 @@ class WarningSigns:
             self._loss_was_low |= bool(total <= self._loss_ceiling)
         return self._new(high, _loss_collapsed(self._settings, epoch, total))
 
+    def after_coverage(self, epoch: int, coverage: float) -> list[WarningSign]:
+        """Judge coverage, which is measured more often than the other metrics.
+
+        Args:
+            epoch: the epoch, from 1; 0 for coverage that is taken over from a checkpoint.
+            coverage: through branch A.
+
+        Returns:
+            The sign if it is new.
+        """
+        floor = self._coverage_floor
+        dropped = _coverage_drop(self._settings, epoch, coverage, floor=floor)
+        new = self._new(dropped if self._coverage_reached else None)
+        self._coverage_reached |= bool(coverage >= floor)  # NumPy's own would not be plain
+        return new
+
     def after_evaluation(
         self,
         epoch: int,
@@ -193,19 +210,16 @@ class WarningSigns:
             The signs that are new.
         """
         settings, nan = self._settings, math.nan
-        coverage, floor = metrics.get("coverage", nan), self._coverage_floor
         hierarchy = metrics.get("hierarchy_B", nan) if hierarchy_expected else nan
         richness = metrics.get("richness", nan) if richness_expected else nan
-        dropped = _coverage_drop(settings, epoch, coverage, floor=floor)
-        new = self._new(
-            dropped if self._coverage_reached else None,
+        new = self.after_coverage(epoch, metrics.get("coverage", nan))
+        new += self._new(
             _hierarchy_positive(settings, epoch, hierarchy),
             _hierarchy_stalled(settings, epoch, hierarchy, epochs=self._epochs),
             _richness_low(settings, epoch, richness, floor=self._richness_floor),
             _radii_tied(settings, epoch, tied_share) if collapsed else None,
             _points_at_limit(settings, epoch, share_at_limit),
         )
-        self._coverage_reached |= bool(coverage >= floor)  # NumPy's own would not be plain
         if not_finite := _not_finite(metrics):
             new += self.non_finite(epoch, not_finite)
         return new
@@ -255,7 +269,7 @@ def _coverage_drop(
 
 
 def _hierarchy_positive(settings: Settings, epoch: int, hierarchy: float) -> WarningSign | None:
-    if not hierarchy > 0:
+    if not (hierarchy > 0 and epoch >= LEAST_EPOCHS):
         return None
     message = f"hierarchy_B is {hierarchy:.6g}, above 0: the levels lie in reverse order"
     return WarningSign("hierarchy_positive", epoch, message, for_hierarchy(settings))
@@ -276,7 +290,7 @@ def _hierarchy_stalled(
 def _richness_low(
     settings: Settings, epoch: int, richness: float, *, floor: float
 ) -> WarningSign | None:
-    if not richness < floor:
+    if not (richness < floor and epoch >= LEAST_EPOCHS):
         return None
     return WarningSign(
         "richness_low",
