@@ -102,6 +102,38 @@ def test_the_readme_tells_the_means_of_the_kept_sweep() -> None:
         assert q == f"{mean('Q_enhanced'):.4f}"
 
 
+def test_what_the_pages_say_of_the_mechanisms_is_what_the_ablation_found() -> None:
+    kept = json.loads((ROOT / "benchmarks" / "results" / "ablation.json").read_text())
+    found = {
+        (each["name"], quantity["quantity"]): quantity
+        for each in kept["comparisons"]
+        for quantity in each["quantities"]
+    }
+
+    def pair(name: str, quantity: str, form: str) -> tuple[str, str]:
+        figures = found[name, quantity]["figures"]
+        return format(figures["first"], form), format(figures["second"], form)
+
+    training = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    late, early = pair("curriculum", "epochs to all targets", ".1f")
+    assert f"and later: {late} epochs against {early} (" in training
+    on, off = pair("enhanced_controller", "Q_enhanced", ".4f")
+    assert f"Q {on} with it and {off} without" in training
+    page = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert f"but {float(late) - float(early):.1f} epochs later" in page
+    seconds = found["homeostasis", "seconds in all"]
+    assert seconds["reading"] == "better"
+    assert "saves a quarter of the time" in training
+    assert seconds["figures"]["first"] / seconds["figures"]["second"] == pytest.approx(
+        0.75, abs=0.03
+    )
+    # What is said to change nothing beyond noise is better or worse in nothing.
+    for name in ("early rest of encoder B", "enhanced_controller", "mathematical_precision"):
+        readings = {q["reading"] for (each, _), q in found.items() if each == name}
+        assert readings <= {"no difference beyond noise", "the same in every pair"}, name
+    assert all(claim["passed"] for claim in kept["claims"])
+
+
 def test_every_profile_and_every_page_is_mentioned() -> None:
     training = (ROOT / "docs" / "training.md").read_text()
     assert [name for name in available_profiles() if f"`{name}`" not in training] == []
