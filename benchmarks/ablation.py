@@ -18,11 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ablation_report import Compared, Record, check_claims, compare, report, unchecked_reason
+from ablation_report import Compared, Record, check_claims, compare, report
 from ablation_variants import Comparison, Variant, comparisons, variants
 from environment import add_shared_options, environment, pairs, write_results
 from paired import MOST_PAIRS
-from records import Run
+from records import Run, unchecked_reason
 from sweep import (
     Job,
     Sweep,

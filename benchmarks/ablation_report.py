@@ -5,7 +5,7 @@ Pure functions of the records of the runs; nothing here starts a process or read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ from ablation_variants import FROZEN, Comparison, Variant
 from environment import environment_markdown, markdown_table
 from paired import Paired, holm, least_p, paired
 from records import (
-    CLAIMED_SEEDS,
     QUANTITIES,
     Claim,
     Quantity,
@@ -26,7 +25,7 @@ from records import (
     troubles,
 )
 
-__all__ = ["Compared", "Record", "check_claims", "compare", "report", "unchecked_reason"]
+__all__ = ["Compared", "Record", "check_claims", "compare", "report"]
 
 #: A difference whose corrected p-value is below this is called real.
 LEVEL = 0.05
@@ -144,29 +143,6 @@ def _reading(quantity: Quantity, figures: Paired, p: float | None, family: int) 
 
 
 # --- the claims -----------------------------------------------------------------------------
-
-
-def unchecked_reason(
-    runs: Sequence[Run],
-    variants: Iterable[str],
-    overrides: Mapping[str, Any],
-    *,
-    interrupted: bool,
-) -> str | None:
-    """Why the claims do not apply; None if they do.
-
-    They are about the shipped profile and about all variants, each with ten seeds or more.  A run
-    that failed is no reason: it counts against the claims.
-    """
-    if interrupted:
-        return "the ablation was interrupted"
-    if overrides:
-        return f"profiles were changed by --set {next(iter(overrides))}"
-    for name in variants:
-        seeds = sum(run.profile == name for run in runs)
-        if seeds < CLAIMED_SEEDS:
-            return f"{name} has {seeds} seeds, the claims need {CLAIMED_SEEDS}"
-    return None
 
 
 def check_claims(

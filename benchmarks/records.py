@@ -6,7 +6,7 @@ Pure functions; nothing here starts a process or reads a file.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ __all__ = [
     "quantity_row",
     "shown",
     "troubles",
+    "unchecked_reason",
 ]
 
 #: Seeds that claims are about, at least.
@@ -184,3 +185,32 @@ def troubles(runs: Sequence[Run]) -> list[str]:
 def shown(value: float | None, form: str, missing: str = "-") -> str:
     """A figure, or what stands for a missing one."""
     return missing if value is None else format(value, form)
+
+
+def unchecked_reason(
+    runs: Sequence[Run],
+    names: Iterable[str],
+    overrides: Mapping[str, Any],
+    *,
+    interrupted: bool,
+) -> str | None:
+    """Why claims do not apply to the runs; None if they do.
+
+    They are about profiles and variants as they are, each with ten seeds or more.  A run that
+    failed is no reason: it counts against the claims.
+
+    Args:
+        runs: all runs.
+        names: what the claims are about, as the runs are filed.
+        overrides: what was set for every run.
+        interrupted: whether some runs were never made.
+    """
+    if interrupted:
+        return "the runs were interrupted"
+    if overrides:
+        return f"profiles were changed by --set {next(iter(overrides))}"
+    for name in names:
+        seeds = sum(run.profile == name for run in runs)
+        if seeds < CLAIMED_SEEDS:
+            return f"{name} has {seeds} seeds, the claims need {CLAIMED_SEEDS}"
+    return None

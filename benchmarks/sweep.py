@@ -29,8 +29,8 @@ from environment import (
     pairs,
     write_results,
 )
-from records import Claim, Run
-from sweep_report import check_claims, report, unchecked_reason
+from records import Claim, Run, unchecked_reason
+from sweep_report import CLAIMED, check_claims, report
 
 from ternvae.config import available_profiles, resolve_profile
 
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress(f"{len(jobs)} runs, {given.jobs} at a time")
         sweep = Sweep(jobs, given.jobs, folder.absolute())
         runs = sweep.run()
-    unchecked = unchecked_reason(runs, given.overrides, interrupted=sweep.interrupted)
+    unchecked = unchecked_reason(runs, CLAIMED, given.overrides, interrupted=sweep.interrupted)
     claims = [] if unchecked else check_claims(runs)
     text = report(runs, claims, unchecked, where)
     contents: dict[str, Any] = {

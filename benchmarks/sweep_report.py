@@ -11,7 +11,6 @@ from typing import Any
 
 from environment import environment_markdown, markdown_table
 from records import (
-    CLAIMED_SEEDS,
     QUANTITIES,
     Claim,
     Run,
@@ -23,7 +22,7 @@ from records import (
     troubles,
 )
 
-__all__ = ["COVERAGE", "FOUNDATION", "Run", "check_claims", "report", "unchecked_reason"]
+__all__ = ["CLAIMED", "COVERAGE", "FOUNDATION", "Run", "check_claims", "report"]
 
 FOUNDATION, COVERAGE, HIERARCHY, RICHNESS = CLAIMED = (
     "mathematical_foundation",
@@ -36,25 +35,6 @@ FOUNDATION, COVERAGE, HIERARCHY, RICHNESS = CLAIMED = (
 Q_GAP = 0.005
 
 # --- the claims -----------------------------------------------------------------------------
-
-
-def unchecked_reason(
-    runs: Sequence[Run], overrides: Mapping[str, Any], *, interrupted: bool
-) -> str | None:
-    """Why the claims do not apply to a sweep; None if they do.
-
-    They are about the shipped profiles as they are, each with ten seeds or more.  A run that
-    failed is no reason: it counts against the claims.
-    """
-    if interrupted:
-        return "the sweep was interrupted"
-    if overrides:
-        return f"profiles were changed by --set {next(iter(overrides))}"
-    for profile in CLAIMED:
-        seeds = sum(run.profile == profile for run in runs)
-        if seeds < CLAIMED_SEEDS:
-            return f"{profile} has {seeds} seeds, the claims need {CLAIMED_SEEDS}"
-    return None
 
 
 def check_claims(runs: Sequence[Run]) -> list[Claim]:

@@ -138,7 +138,7 @@ def test_on_and_off_are_the_right_way_round() -> None:
 def test_claims_hold_for_a_perfect_ablation() -> None:
     runs = complete()
     names = module("ablation_variants").variants(SHIPPED)
-    assert module("ablation_report").unchecked_reason(runs, names, {}, interrupted=False) is None
+    assert module("records").unchecked_reason(runs, names, {}, interrupted=False) is None
     assert failed(runs) == []
     assert len(claims(runs)) == 6 + 1 + 2 + 3
 
@@ -233,7 +233,7 @@ def test_a_mechanism_that_only_gains_must_not_be_shipped_off() -> None:
 
 
 def test_claims_are_not_checked_on_part_of_an_ablation() -> None:
-    reason = module("ablation_report").unchecked_reason
+    reason = module("records").unchecked_reason
     runs, names = complete(), module("ablation_variants").variants(SHIPPED)
     assert "frozen_checkpoint has 9 seeds" in reason(runs[:-1], names, {}, interrupted=False)
     assert "--set training.lr" in reason(runs, names, {"training.lr": "1"}, interrupted=False)

@@ -55,7 +55,8 @@ def perfect_runs() -> list[Any]:
 def test_claims_hold_for_a_perfect_sweep() -> None:
     runs = perfect_runs()
     report = module("sweep_report")
-    assert report.unchecked_reason(runs, {}, interrupted=False) is None
+    reason = module("records").unchecked_reason
+    assert reason(runs, report.CLAIMED, {}, interrupted=False) is None
     failed = [claim for claim in report.check_claims(runs) if not claim.passed]
     assert not failed
 
@@ -115,7 +116,8 @@ def test_a_failed_run_counts_against_the_claims_and_is_shown(summary_written: bo
     if not summary_written:
         spoilt.summary = None
     report = module("sweep_report")
-    assert report.unchecked_reason(runs, {}, interrupted=False) is None
+    reason = module("records").unchecked_reason
+    assert reason(runs, report.CLAIMED, {}, interrupted=False) is None
     claims = report.check_claims(runs)
     failed = [c for c in claims if c.statement.startswith("mathematical") and not c.passed]
     assert len(failed) == 5
@@ -126,13 +128,13 @@ def test_a_failed_run_counts_against_the_claims_and_is_shown(summary_written: bo
 
 
 def test_claims_are_not_checked_on_part_of_a_sweep() -> None:
-    reason = module("sweep_report").unchecked_reason
+    reason, claimed = module("records").unchecked_reason, module("sweep_report").CLAIMED
     runs = perfect_runs()
-    assert "10" in reason(runs[:-1], {}, interrupted=False)
+    assert "10" in reason(runs[:-1], claimed, {}, interrupted=False)
     others = [run for run in runs if run.profile != "hierarchy_focused"]
-    assert "hierarchy_focused has 0" in reason(others, {}, interrupted=False)
-    assert "--set training.lr" in reason(runs, {"training.lr": "1"}, interrupted=False)
-    assert "interrupted" in reason(runs, {}, interrupted=True)
+    assert "hierarchy_focused has 0" in reason(others, claimed, {}, interrupted=False)
+    assert "--set training.lr" in reason(runs, claimed, {"training.lr": "1"}, interrupted=False)
+    assert "interrupted" in reason(runs, claimed, {}, interrupted=True)
 
 
 def test_sweep_trains_through_the_command_line(
