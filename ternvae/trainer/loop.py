@@ -6,11 +6,9 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +16,14 @@ from tqdm import tqdm
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.config import Profile
-from ternvae.metrics import Evaluator, ceilings
+from ternvae.metrics import Evaluator
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.padic import TernarySpace
 from ternvae.trainer.examination import Examination
 from ternvae.trainer.opening import check_installation, opening_lines
 from ternvae.trainer.pace import Pace
 from ternvae.trainer.parts import controller_of, homeostasis_of, warning_signs_of
+from ternvae.trainer.result import TrainingResult, run_summary
 from ternvae.trainer.saving import checkpoint_contents, load_run, restore_run
 from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.coverage import take_over_coverage
@@ -38,32 +37,12 @@ from ternvae.training.report import final_table
 from ternvae.training.run_directory import RunDirectory, new_run_path
 from ternvae.training.verdict import rank
 
-__all__ = ["Trainer", "TrainingResult"]
+__all__ = ["Trainer"]
 
 log = logging.getLogger("ternvae")
 
-
 #: What is known of each step and, on average, of each epoch.
 _FIGURES = ("total", *TERMS, "gradient_norm")
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What came of a run.
-
-    Attributes:
-        metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.
-        validation: the checks of that model, each true or false; empty if none.
-        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss" or "out_of_memory".
-        checkpoint: the file that holds the best model; None if no epoch was evaluated.
-        run_dir: the folder of the run.
-    """
-
-    metrics: dict[str, float]
-    validation: dict[str, bool]
-    stop_reason: str
-    checkpoint: Path | None
-    run_dir: Path
 
 
 class Trainer:
@@ -379,7 +358,7 @@ class Trainer:
             self._save(self.directory.last)
         best = self.progress.best
         metrics, validation = (best.metrics, best.validation) if best else ({}, {})
-        self.directory.write_summary(self._summary(stop_reason))
+        self.directory.write_summary(run_summary(self.examination, stop_reason))
         self.monitor.finish(self.progress.epoch, self.profile.to_dict(), metrics)
         if best:
             log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
@@ -394,25 +373,6 @@ class Trainer:
             checkpoint=self.directory.best if best else None,
             run_dir=self.directory.path,
         )
-
-    def _summary(self, stop_reason: str) -> dict[str, Any]:
-        """What ``metrics.json`` holds."""
-        best = self.progress.best
-        return {
-            "profile": self.profile.name,
-            "seed": self.profile.seed,
-            "n_digits": self.space.n_digits,
-            "epochs": self.progress.epoch,
-            "best_epoch": best.epoch if best else None,
-            "stop_reason": stop_reason,
-            "comprehensive_metrics": best.metrics if best else {},
-            "sampling": self.examination.evaluator.sampling,
-            "ceilings": ceilings(self.space.n_digits),
-            "validation_results": best.validation if best else {},
-            "epochs_to": self.progress.epochs_to,
-            "seconds": self.progress.seconds,
-            "warnings": self.examination.signs.seen,
-        }
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:

@@ -1,0 +1,57 @@
+"""What came of a run, for the caller and for ``metrics.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ternvae.metrics import ceilings
+from ternvae.trainer.examination import Examination
+
+__all__ = ["TrainingResult", "run_summary"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a run.
+
+    Attributes:
+        metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.
+        validation: the checks of that model, each true or false; empty if none.
+        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss" or "out_of_memory".
+        checkpoint: the file that holds the best model; None if no epoch was evaluated.
+        run_dir: the folder of the run.
+    """
+
+    metrics: dict[str, float]
+    validation: dict[str, bool]
+    stop_reason: str
+    checkpoint: Path | None
+    run_dir: Path
+
+
+def run_summary(examination: Examination, stop_reason: str) -> dict[str, Any]:
+    """What ``metrics.json`` holds.
+
+    Args:
+        examination: of the run.
+        stop_reason: see :class:`TrainingResult`.
+    """
+    profile, progress = examination.profile, examination.progress
+    best = progress.best
+    return {
+        "profile": profile.name,
+        "seed": profile.seed,
+        "n_digits": profile.space.n_digits,
+        "epochs": progress.epoch,
+        "best_epoch": best.epoch if best else None,
+        "stop_reason": stop_reason,
+        "comprehensive_metrics": best.metrics if best else {},
+        "sampling": examination.evaluator.sampling,
+        "ceilings": ceilings(profile.space.n_digits),
+        "validation_results": best.validation if best else {},
+        "epochs_to": progress.epochs_to,
+        "seconds": progress.seconds,
+        "warnings": examination.signs.seen,
+    }
