@@ -101,6 +101,11 @@ BAD = [
     (["train", "extra"], "unexpected argument 'extra'"),
     (["profiles", "nope"], "no such profile"),
     (["profiles", "--schema", "coverage_focused"], "--schema takes no profile name"),
+    (["profiles", "--schema", "--full"], "--schema takes no profile name (got --full)"),
+    (["profiles", "nope", "--full"], "no such profile"),
+    (["validate", "--device", "gpu"], "device: 'gpu' is not there"),
+    (["analyze", "missing.pt"], "missing.pt: no such checkpoint file"),
+    (["analyze"], "Missing argument"),
     (["trian"], "No such command 'trian'"),
 ]
 
@@ -181,6 +186,19 @@ def test_profiles_are_listed_printed_and_described(capsys: pytest.CaptureFixture
     assert "training" in json.loads(capsys.readouterr().out)["properties"]
 
 
+def test_a_profile_is_written_out_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ternvae.config import load_profile, profile_keys
+
+    assert main(["profiles", "coverage_focused", "--full"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "full.yaml").write_text(text)
+    assert load_profile(tmp_path / "full.yaml") == load_profile("coverage_focused")
+    told = " ".join(line.strip().lstrip("# ") for line in text.splitlines())
+    assert [key for key, info in profile_keys().items() if str(info.description) not in told] == []
+
+
 def test_help_names_every_key_of_a_profile(capsys: pytest.CaptureFixture[str]) -> None:
     from ternvae.config import profile_keys
 
@@ -188,6 +206,75 @@ def test_help_names_every_key_of_a_profile(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     for key in profile_keys():
         assert f"--{key}" in text
+
+
+def test_validate_prints_a_line_for_each_check_and_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ternvae.validation as validation
+
+    groups = {name: validation.GROUPS[name] for name in ("p-adic", "losses")}
+    monkeypatch.setattr(validation, "GROUPS", groups)
+    total = sum(map(len, groups.values()))
+    assert main(["validate", "--device", "cpu"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == total and all(line.startswith("PASS  ") for line in lines)
+    assert last == f"{total} checks: all passed"
+    monkeypatch.setattr("ternvae.losses.hierarchy_loss", lambda *_: float("nan"))
+    assert main(["validate", "--device", "cpu"]) == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL  ")]
+    assert failed and last == f"{total} checks: {len(failed)} failed"
+    assert main(["validate", "--device", "cpu", "--json"]) == 1
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["passed"] for each in objects].count(False) == len(failed)
+
+
+def test_analyze_tells_one_checkpoint_and_compares_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "run")
+    capsys.readouterr()
+    best, last = (str(tmp_path / "run" / "checkpoints" / f"{n}.pt") for n in ("best_Q", "last"))
+    assert main(["analyze", best]) == 0
+    out = capsys.readouterr().out
+    assert "the metrics in the file agree with those measured here" in out
+    assert "mathematical_foundation_ready" in out
+    assert main(["analyze", best, last, "--device", "cpu"]) == 0
+    assert "stored metrics" in capsys.readouterr().out
+    assert main(["analyze", best, last, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found[0]["metrics"] == summary["comprehensive_metrics"]
+
+
+def test_test_mode_fits_whatever_the_profile_plans(tmp_path: Path) -> None:
+    config = tmp_path / "planned.yaml"
+    config.write_text(
+        "training: {epochs: 120}\nscheduler: {warmup_epochs: 8}\n"
+        "curriculum: {enabled: true, coverage_first_epochs: 30, hierarchy_ramp_epochs: 50}\n"
+    )
+    small = ["--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu"]
+    run = tmp_path / "run"
+    command = ["train", *small, "--config", str(config), "--test-mode", "--run-dir", str(run)]
+    assert main(command) == 0
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_check_that_fails_before_training_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ternvae.validation as validation
+
+    monkeypatch.setattr(validation, "GROUPS", {"losses": validation.GROUPS["losses"]})
+    before = ["--validation.before_training", "true"]
+    assert train(tmp_path / "fine", *before) == 0
+    # The log of the run has the lines that were said before there was one.
+    assert (tmp_path / "fine" / "train.log").read_text() == capsys.readouterr().out
+    monkeypatch.setattr("ternvae.losses.hierarchy_loss", lambda *_: float("nan"))
+    assert train(tmp_path / "run", *before) == 3
+    assert "FAIL  losses" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 # --- as a process -------------------------------------------------------------------------------
@@ -224,6 +311,17 @@ def test_help_and_profiles_do_not_load_torch() -> None:
     )
     out, err = process("-c", code).communicate(timeout=60)
     assert (out.splitlines()[-1], err) == ("False", "")
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
+    command = ["-m", "ternvae", "train", *SMALL, "--run-dir", str(tmp_path / "run")]
+    run = process(*command, "--device", "cpu", "--monitoring.log_every_n_steps", "1")
+    assert run.stdout is not None and run.stderr is not None
+    assert run.stdout.readline().startswith("Run directory")
+    run.stdout.close()  # as head does
+    assert run.stderr.read() == ""
+    assert run.wait(timeout=120) == 0
+    assert "metric" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_ctrl_c_finishes_the_epoch_saves_and_exits_with_130(tmp_path: Path) -> None:

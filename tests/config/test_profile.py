@@ -17,6 +17,7 @@ from ternvae.config import (
     load_profile,
     profile_from_dict,
     profile_keys,
+    profile_template,
     profile_text,
 )
 from ternvae.config.conflicts import conflicts
@@ -101,6 +102,7 @@ def test_any_profile_survives_its_yaml_and_its_dict(
     again = load_profile(write_profile(profile.to_yaml()))
     assert again == profile
     assert again.to_yaml() == profile.to_yaml()
+    assert load_profile(write_profile(profile_template(profile))) == profile
     assert profile_from_dict(profile.to_dict()) == profile
     assert hash(again) == hash(profile)
     for key, value in settings.items():
