@@ -319,7 +319,8 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
     assert run.stdout is not None and run.stderr is not None
     assert run.stdout.readline().startswith("Run directory")
     run.stdout.close()  # as head does
-    assert run.stderr.read() == ""
+    with run.stderr:
+        assert run.stderr.read() == ""
     assert run.wait(timeout=120) == 0
     assert "metric" in (tmp_path / "run" / "train.log").read_text()
 
