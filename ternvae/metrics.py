@@ -52,8 +52,6 @@ ROWS_PER_CHUNK = 8192
 #: A hierarchy this far above its tie-free ceiling can only come from radii tied inside a level.
 COLLAPSE_TOLERANCE = 1e-4
 
-_BRANCHES = ("A", "B")
-
 
 class CollapsedLevelsWarning(UserWarning):
     """Radii are tied inside a level, so the hierarchy score exceeds what distinct radii allow."""
@@ -280,11 +278,6 @@ class Evaluator:
         """Points of the whole space, (N, latent_dim) in float64, on the model's device."""
         rows = [model.embed(rows, branch).double() for rows in self._chunks()]
         return torch.cat(rows)
-
-    def points_valid(self, model: EmbeddingModel) -> bool:
-        """Whether every point of both branches is finite and inside the ball's ``max_radius``."""
-        radii = (_to_numpy(model.ball.dist0(self.embed(model, branch))) for branch in _BRANCHES)
-        return all(_all_within(radius, model.ball) == 1 for radius in radii)
 
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
         """Share of all N sequences that survive encode, ball, decode with every digit right."""

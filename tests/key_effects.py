@@ -216,7 +216,7 @@ KEEPING_AND_WATCHING: dict[str, Effect] = {
         ),
     ),
     "monitoring.log_every_n_steps": Effect(
-        4, ("log",), unchanged=("weights", "files"), shown=becomes(steps=(6, 2))
+        4, ("log",), unchanged=("weights", "files"), shown=becomes(steps=(6, 1))
     ),
     "monitoring.detailed_metrics_every_n_epochs": Effect(
         2,

@@ -71,7 +71,12 @@ class Examination:
         return coverage
 
     def evaluate(
-        self, losses: Mapping[str, float], rate: float, curriculum: Mapping[str, float]
+        self,
+        losses: Mapping[str, float],
+        *,
+        rate: float,
+        curriculum: Mapping[str, float],
+        encoder_a_scaled: bool,
     ) -> Best:
         """Measure everything; :meth:`measure_coverage` comes first while branch A learns.
 
@@ -79,6 +84,7 @@ class Examination:
             losses: means of the epoch.
             rate: the learning rate of the last step.
             curriculum: factors of the curriculum on the weights of the loss terms.
+            encoder_a_scaled: whether the profile keeps encoder A frozen, so that it cannot thaw.
 
         Returns:
             The model with its metrics and checks, as a candidate for the best.
@@ -105,7 +111,9 @@ class Examination:
         if self.homeostasis is not None:
             # Beyond the ceiling there is no order to hold on to, only ties.
             seen = metrics | {"hierarchy_B": math.nan} if collapsed else metrics
-            self.monitor.event(*self.homeostasis.after_evaluation(epoch, seen))
+            self.monitor.event(
+                *self.homeostasis.after_evaluation(epoch, seen, a_may_thaw=not encoder_a_scaled)
+            )
         record = {"epoch": epoch, "lr": rate, "losses": losses, **metrics}
         self.monitor.epoch(record | self._beside_the_metrics(measured))
         checks = validation_results(

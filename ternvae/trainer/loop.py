@@ -234,9 +234,12 @@ class Trainer:
 
     def _is_told(self, epoch: int, step: int, steps: int) -> bool:
         """Whether the host reads the figures of this step; that makes the device wait."""
-        every = self.profile.monitoring.log_every_n_steps
         number = (epoch - 1) * steps + step + 1
-        return number == 1 or (every > 0 and number % every == 0)
+        return number == 1 or self._is_logged(number)
+
+    def _is_logged(self, number: int) -> bool:
+        every = self.profile.monitoring.log_every_n_steps
+        return every > 0 and number % every == 0
 
     def _tell(self, epoch: int, step: int, steps: int, figures: dict[str, float]) -> None:
         number = (epoch - 1) * steps + step + 1
@@ -245,7 +248,7 @@ class Trainer:
             weights = self.profile.loss_weights.model_dump()
             total = sum(weight * figures[name] for name, weight in weights.items())
             self.examination.signs.after_first_step(total)
-        if self.profile.monitoring.log_every_n_steps:
+        if self._is_logged(number):
             rate = self.pace.rate(epoch - 1 + (step + 0.5) / steps)
             self.monitor.step(number, epoch, {**figures, "lr": rate})
 
@@ -267,11 +270,15 @@ class Trainer:
             return False, False
         return homeostasis.state.a_frozen, homeostasis.state.b_frozen
 
+    def _encoder_a_scaled(self, epoch: int) -> bool:
+        """Whether the profile has encoder A frozen in an epoch, whatever homeostasis says."""
+        reached = self.progress.coverage_reached
+        return self.pace.encoder_a_share(epoch, coverage_reached=reached) == 0
+
     def _freeze(self, epoch: int) -> None:
         """Put into effect what is frozen in this epoch, and say what begins with it."""
         held_a, held_b = self._held
-        reached = self.progress.coverage_reached
-        scaled = self.pace.encoder_a_share(epoch, coverage_reached=reached) == 0
+        scaled = self._encoder_a_scaled(epoch)
         was_frozen = self.optimisation.frozen["encoder_a"]
         self.optimisation.freeze(encoder_a=held_a or scaled, encoder_b=held_b)
         if scaled and not held_a and not was_frozen:
@@ -284,8 +291,8 @@ class Trainer:
         """Begin with the encoder A and the decoder of an earlier run."""
         take_over_coverage(self.model, path)
         coverage = self.examination.measure_coverage()
-        wanted, reached = self.profile.targets.coverage, self.progress.coverage_reached
-        if self.pace.encoder_a_share(1, coverage_reached=reached) == 0 and not reached:
+        wanted = self.profile.targets.coverage
+        if self._encoder_a_scaled(1) and not self.progress.coverage_reached:
             raise CheckpointError(
                 f"frozen_checkpoint.path: {path} has coverage {coverage:.6f}, which misses "
                 f"targets.coverage {wanted} and cannot improve while it is frozen; take another "
@@ -306,8 +313,13 @@ class Trainer:
         if examination.controller is not None:
             examination.controller.learn(losses)
         if detailed:
-            rate = self.optimisation.rate
-            self._keep(examination.evaluate(losses, rate, self.pace.curriculum_factors(epoch)))
+            scored = examination.evaluate(
+                losses,
+                rate=self.optimisation.rate,
+                curriculum=self.pace.curriculum_factors(epoch),
+                encoder_a_scaled=self._encoder_a_scaled(epoch + 1),
+            )
+            self._keep(scored)
 
     def _keep(self, scored: Best) -> None:
         """Save the model if it is among the best."""

@@ -142,16 +142,20 @@ class Homeostasis:
         )
         return [Event(epoch, "freeze_encoder_a", text, {"coverage": coverage})]
 
-    def after_evaluation(self, epoch: int, metrics: Mapping[str, float]) -> list[Event]:
+    def after_evaluation(
+        self, epoch: int, metrics: Mapping[str, float], *, a_may_thaw: bool = True
+    ) -> list[Event]:
         """Decide on everything else from a full evaluation.
 
         Args:
             epoch: epochs done.
             metrics: "coverage", "coverage_B", "hierarchy_B" and "Q_enhanced"; NaN counts as bad.
+            a_may_thaw: False where something else keeps A frozen.
         """
         figures = {name: self._figure(value) for name, value in metrics.items()}
         events = self._anneal(epoch, figures["Q_enhanced"])
-        events += self._consider_a(epoch, figures)
+        if a_may_thaw:
+            events += self._consider_a(epoch, figures)
         return events + self._consider_b(epoch, figures)
 
     def _figure(self, value: float) -> float:

@@ -268,6 +268,16 @@ def test_a_frozen_encoder_a_is_not_frozen_again() -> None:
     assert homeostasis.after_epoch(2, 1.0) == []
 
 
+def test_what_the_profile_keeps_frozen_is_not_said_to_thaw() -> None:
+    homeostasis = make(patience=1)
+    lost = {"coverage": 0.5, "coverage_B": 0.5, "hierarchy_B": -0.5, "Q_enhanced": 1.0}
+    homeostasis.after_epoch(1, 1.0)
+    assert homeostasis.after_evaluation(2, lost, a_may_thaw=False) == []
+    assert homeostasis.state.a_frozen
+    [event] = homeostasis.after_evaluation(3, lost)
+    assert event.kind == THAW_A
+
+
 # --- annealing ------------------------------------------------------------------------------
 
 
