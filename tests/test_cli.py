@@ -72,7 +72,7 @@ def test_resuming_needs_only_the_checkpoint(
     train(tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     assert main(["train", "--checkpoint", str(last), "--training.epochs", "6"]) == 0
-    assert "epochs 5 to 6" in capsys.readouterr().out
+    assert "last.pt: 4 of 6 epochs done" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == 6
 
 
@@ -325,7 +325,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
     assert "metric" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_ctrl_c_finishes_the_epoch_saves_and_exits_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_step_saves_and_exits_with_130(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     small = ["--space.n_digits", "5", "--training.batch_size", "64", "--training.epochs", "100000"]
     run = process("-m", "ternvae", "train", *small, "--run-dir", str(run_dir), "--device", "cpu")
@@ -337,7 +337,7 @@ def test_ctrl_c_finishes_the_epoch_saves_and_exits_with_130(tmp_path: Path) -> N
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "stopping after this epoch" in err
+    assert "stopping after this step" in err
     last = run_dir / "checkpoints" / "last.pt"
     assert f"ternvae train --checkpoint {last}" in err
     assert last.is_file()

@@ -314,7 +314,8 @@ def test_a_requested_stop_saves_and_says_so(tmp_path: Path) -> None:
     trainer.request_stop()
     result = trainer.fit()
     assert result.stop_reason == "interrupted"
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["epoch"] == 1
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert (last["epoch"], last["step"]) == (0, 1)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["stop_reason"] == (
         "interrupted"
     )
@@ -326,10 +327,10 @@ def after_steps(
     """Something happens before the step after so many steps."""
     real, done = Optimisation.step, itertools.count()
 
-    def step(self: Optimisation, losses: Any) -> torch.Tensor:
+    def step(self: Optimisation, *arguments: Any) -> torch.Tensor:
         if next(done) == count:
             happens(self)
-        return real(self, losses)
+        return real(self, *arguments)
 
     monkeypatch.setattr(Optimisation, "step", step)
 
@@ -340,7 +341,7 @@ def stopped(profile: Profile, run: Path, reason: str) -> tuple[TrainingResult, l
     assert result.stop_reason == reason
     assert json.loads((run / "metrics.json").read_text())["stop_reason"] == reason
     # The last good state is there, and the best model is whole.
-    assert load_checkpoint(run / "checkpoints" / "last.pt")["epoch"] == 3
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["epoch"] == 4
     assert result.checkpoint == run / "checkpoints" / "best_Q.pt"
     model = TernaryVAE.from_checkpoint(result.checkpoint)
     assert evaluate(model, TernarySpace(4)) == result.metrics
@@ -431,7 +432,8 @@ def test_the_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
     _, result = fit(small(), run)
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert names == {
-        *("profile.yaml", "metrics.jsonl", "metrics.json", "train.log"),
+        *("profile.yaml", "metrics.jsonl", "metrics.json", "train.log", "lock"),
+        "checkpoints/SHA256SUMS",
         *(f"checkpoints/{name}.pt" for name in ("best_Q", "last", "epoch_003", "epoch_006")),
         *(f"checkpoints/best_epoch_00{epoch}.pt" for epoch in (2, 4, 6)),
     }

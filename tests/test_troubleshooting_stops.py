@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import ternvae.trainer
-import ternvae.trainer.loop
+import ternvae.trainer.steps
 from ternvae.checkpoint import load_checkpoint
 from ternvae.cli import main
 from ternvae.config import Profile
@@ -127,13 +127,13 @@ def test_memory_that_runs_out(seed: int, tmp_path: Path) -> None:
 
 def a_term(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one epoch one term of the loss is NaN."""
-    genuine, calls = ternvae.trainer.loop.loss_terms, iter(range(1, 1000))
+    genuine, calls = ternvae.trainer.steps.loss_terms, iter(range(1, 1000))
 
     def loss_terms(*arguments: Any, **keywords: Any) -> dict[str, Tensor]:
         terms = genuine(*arguments, **keywords)
         return terms | {"kl": terms["kl"] * torch.nan} if next(calls) == epoch else terms
 
-    monkeypatch.setattr(ternvae.trainer.loop, "loss_terms", loss_terms)
+    monkeypatch.setattr(ternvae.trainer.steps, "loss_terms", loss_terms)
 
 
 def a_gradient(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,10 @@ class Checkpointing(Section):
 
     save_every_n_epochs: int = Field(20, ge=1, description="Epochs between numbered checkpoints")
     keep_best_n: int = Field(3, ge=1, le=1000, description="How many of the best models are kept")
+    on_save_error: Literal["stop", "continue"] = Field(
+        "stop",
+        description="What a run does that cannot be saved: stop, or go on and try again later",
+    )
 
 
 class Monitoring(Section):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ternvae.config import Profile
 from ternvae.models import TernaryVAE
+from ternvae.trainer.saving import profile_differences
+from ternvae.training.execution import execution, execution_differences
 
-__all__ = ["FailedChecksError", "check_installation", "opening_lines"]
+__all__ = ["FailedChecksError", "check_installation", "opening_lines", "resumption_lines"]
 
 log = logging.getLogger("ternvae")
 
@@ -42,13 +46,12 @@ def check_installation(device: torch.device) -> list[str]:
     return lines
 
 
-def opening_lines(profile: Profile, model: TernaryVAE, first_epoch: int) -> Iterator[str]:
+def opening_lines(profile: Profile, model: TernaryVAE) -> Iterator[str]:
     """What a run says of itself before its first epoch."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     yield (
         f"Profile {profile.name}, seed {profile.seed}: {model.space.size} sequences, {parameters} "
-        f"parameters, epochs {first_epoch} to {profile.training.epochs} on "
-        f"{model.prototypes.device}"
+        f"parameters, {profile.training.epochs} epochs on {model.prototypes.device}"
     )
     if profile.description:
         yield profile.description
@@ -56,3 +59,24 @@ def opening_lines(profile: Profile, model: TernaryVAE, first_epoch: int) -> Iter
         yield f"Encoder A and the decoder are those of {profile.frozen_checkpoint.path}"
     if profile.training.num_workers:
         yield "training.num_workers: sequences are made on the device, so workers change nothing"
+
+
+def resumption_lines(
+    path: Path, contents: Mapping[str, Any], profile: Profile, device: torch.device
+) -> Iterator[str]:
+    """What a run says when it goes on: from where, and all that is not as it was.
+
+    Args:
+        path: the checkpoint.
+        contents: what is in it.
+        profile: with which the run goes on.
+        device: on which.
+    """
+    inside = f", step {contents['step']} of epoch {contents['epoch'] + 1}"
+    place = inside if contents["step"] else ""
+    epochs = f"{contents['epoch']} of {profile.training.epochs} epochs done"
+    yield f"Resumed from {path}: {epochs}{place}"
+    for key, then, now in profile_differences(contents["profile"], profile):
+        yield f"Resumed with another profile: {key} was {then!r} and is {now!r} from here on"
+    for difference in execution_differences(contents["execution"], execution(device)):
+        yield f"Resumed in another way, so the last bits may differ: {difference}"

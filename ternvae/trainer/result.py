@@ -19,9 +19,12 @@ class TrainingResult:
     Attributes:
         metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.
         validation: the checks of that model, each true or false; empty if none.
-        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss" or "out_of_memory".
+        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss", "out_of_memory" or
+            "save_failed".
         checkpoint: the file that holds the best model; None if no epoch was evaluated.
         run_dir: the folder of the run.
+        last_good: the newest checkpoint to go on from; None if there is none.
+        problem: why training stopped itself, in a sentence; None if it did not.
     """
 
     metrics: dict[str, float]
@@ -29,6 +32,8 @@ class TrainingResult:
     stop_reason: str
     checkpoint: Path | None
     run_dir: Path
+    last_good: Path | None = None
+    problem: str | None = None
 
 
 def run_summary(examination: Examination, stop_reason: str) -> dict[str, Any]:

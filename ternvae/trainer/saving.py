@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ternvae.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
-from ternvae.config import Profile
+from ternvae.config import Profile, profile_keys
 from ternvae.trainer.examination import Examination
+from ternvae.trainer.steps import Steps
+from ternvae.training.execution import execution
+from ternvae.training.finite import check_saved
 from ternvae.training.optimisation import Optimisation
-from ternvae.training.progress import Best, Progress
+from ternvae.training.progress import Progress
 
-__all__ = ["checkpoint_contents", "load_run", "restore_run"]
+__all__ = ["checkpoint_contents", "load_run", "profile_differences", "restore_run"]
+
+#: What the position in an epoch is a position in.
+_ORDER_OF_THE_DATA = (
+    *("seed", "training.batch_size", "training.balanced_share"),
+    "training.gradient_accumulation_steps",
+)
 
 
 def checkpoint_contents(
-    examination: Examination, optimisation: Optimisation, scored: Best | None
+    examination: Examination, optimisation: Optimisation, steps: Steps
 ) -> dict[str, Any]:
-    """Everything that a run needs to go on, and the figures of one of its models.
+    """Everything that a run needs to go on, and the figures of its last evaluation.
 
-    Args:
-        examination: of the run.
-        optimisation: of the run.
-        scored: whose metrics and checks the file shows; None for none yet.
+    The learning rate, the curriculum and the order of the data are functions of the profile, the
+    epoch and the step, so these are all that is kept of them.
+
+    Raises:
+        NonFiniteError: a weight or a moment is NaN or infinite, so nobody could go on from it.
     """
+    check_saved(optimisation.tensors())
     homeostasis, controller = examination.homeostasis, examination.controller
+    latest = examination.progress.latest
     return {
         "model_state_dict": examination.model.state_dict(),
         "model_config": examination.model.config,
         "optimizer_state_dict": optimisation.optimizer.state_dict(),
         "epoch": examination.progress.epoch,
-        "metrics_epoch": scored.epoch if scored else None,
-        "comprehensive_metrics": scored.metrics if scored else {},
-        "validation_results": scored.validation if scored else {},
+        "step": steps.done,
+        "within_epoch": steps.state(),
+        "metrics_epoch": latest.epoch if latest else None,
+        "comprehensive_metrics": latest.metrics if latest else {},
+        "validation_results": latest.validation if latest else {},
         "profile": examination.profile.to_dict(),
         "progress": examination.progress.to_dict(),
         "frozen": dict(optimisation.frozen),
@@ -40,6 +55,7 @@ def checkpoint_contents(
         "controller": controller.to_dict() if controller is not None else None,
         "warning_signs": examination.signs.state(),
         "unwritten": examination.monitor.pending(),
+        "execution": execution(steps.device),
     }
 
 
@@ -47,7 +63,8 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
     """Read a checkpoint that a run with this profile can go on from.
 
     Raises:
-        CheckpointError: the file cannot be used, holds another model, or has nothing left to do.
+        CheckpointError: the file cannot be used, holds another model, has nothing left to do, or
+            the profile changes what cannot change any more.
     """
     contents = load_checkpoint(path)
     if "progress" not in contents:
@@ -67,11 +84,46 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
             f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
             f"{profile.training.epochs}; raise training.epochs to go on"
         )
+    for key, then, now in profile_differences(contents["profile"], profile):
+        why = None
+        if key in _ORDER_OF_THE_DATA and contents["step"]:
+            why = f"the checkpoint is inside epoch {contents['epoch'] + 1}, whose data it orders"
+        if key == "frozen_checkpoint.path":
+            why = "it is read at the start of a run only, and changes nothing later"
+        if why is not None:
+            raise CheckpointError(
+                f"{path}: {key} was {then!r} and cannot become {now!r}: {why}; leave it as it was, "
+                "or begin a new run"
+            )
     return contents
 
 
+def profile_differences(
+    stored: Mapping[str, Any], profile: Profile
+) -> Iterator[tuple[str, Any, Any]]:
+    """Each key that has another value than in a stored profile: key, value then, value now.
+
+    A key that an older version did not know had its default.
+    """
+    defaults = {key: info.default for key, info in profile_keys().items()}
+    before, now = defaults | _dotted(stored), _dotted(profile.to_dict())
+    for key, value in now.items():
+        if before[key] != value:
+            yield key, before[key], value
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def restore_run(
-    contents: dict[str, Any], examination: Examination, optimisation: Optimisation
+    contents: dict[str, Any], examination: Examination, optimisation: Optimisation, steps: Steps
 ) -> None:
     """Put a run where the checkpoint left it.
 
@@ -87,4 +139,4 @@ def restore_run(
         examination.controller.restore(contents["controller"])
     examination.signs.restore(contents["warning_signs"])
     examination.monitor.restore(contents["unwritten"])
-    examination.branch_a = examination.evaluator.branch_a(examination.model)
+    steps.restore(contents["step"], contents["within_epoch"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ternvae.training.events import Event
+from ternvae.training.record import RecordHandler
 from ternvae.training.run_directory import RunDirectory
+from ternvae.training.saving import SaveError, saving
 from ternvae.training.tensorboard import TensorBoard, require_tensorboard
 from ternvae.training.warning_signs import WarningSign
 
@@ -25,34 +28,45 @@ class Monitor:
     Args:
         directory: the folder of the run.
         tensorboard: whether to write event files as well.
+        patient: whether a run goes on when these files cannot be written; what could not be
+            written to the log and to ``metrics.jsonl`` then waits for the next time.
 
     Raises:
         TensorBoardError: event files are wanted and the package is missing.
     """
 
-    def __init__(self, directory: RunDirectory, *, tensorboard: bool) -> None:
+    def __init__(
+        self, directory: RunDirectory, *, tensorboard: bool, patient: bool = False
+    ) -> None:
         if tensorboard:
             require_tensorboard()
         self._directory = directory
         self._tensorboard = tensorboard
+        self._patient = patient
         self._board: TensorBoard | None = None
         self._handler: logging.Handler | None = None
         self._level = log.level
         self._events: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
 
-    def open(self, profile_yaml: str, *, resume_epoch: int | None) -> None:
+    def open(
+        self, profile_yaml: str, *, resume_epoch: int | None, sizes: Mapping[str, int] | None = None
+    ) -> None:
         """Begin; see :meth:`RunDirectory.open`."""
-        self._directory.open(profile_yaml, resume_epoch=resume_epoch)
-        self._handler = self._directory.log_handler()
+        protected = self._directory.open(profile_yaml, resume_epoch=resume_epoch, sizes=sizes)
+        self._handler = RecordHandler(self._directory.log_record, patient=self._patient)
+        self._handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(self._handler)
         # The log of the run has every line, whether or not anybody else listens.
         self._level = log.level
         log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+        if not protected:
+            log.warning("This system has no file locks: see that no other run uses this folder")
         if self._tensorboard:
             first = (resume_epoch or 0) + 1 if resume_epoch is not None else 0
-            self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
-            self._board.text("profile", profile_yaml, step=first)
+            with saving(self._directory.tensorboard):
+                self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
+                self._board.text("profile", profile_yaml, step=first)
 
     def note(self, lines: Iterable[str]) -> None:
         """Put lines into the log of the run that were said before it was opened."""
@@ -62,12 +76,13 @@ class Monitor:
 
     def close(self) -> None:
         """End; what is still to be said was."""
-        if self._board is not None:
-            self._board.close()
         if self._handler is not None:
             log.removeHandler(self._handler)
             log.setLevel(self._level)
             self._handler.close()
+        self._directory.close()
+        if self._board is not None:
+            self._board.close()
 
     def pending(self) -> dict[str, list[dict[str, Any]]]:
         """What has been said since the last line of ``metrics.jsonl``, for a checkpoint."""
@@ -97,17 +112,30 @@ class Monitor:
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Write the line of an evaluated epoch, with what has happened since the last one."""
         whole = {**record, **self.pending()}
-        self._directory.append(whole)
         self._events, self._warnings = [], []
+        with self._attempt():
+            self._directory.append(whole)
         if self._board is not None:
-            self._board.scalars(record["epoch"], _flat(record))
+            with self._attempt(), saving(self._directory.tensorboard):
+                self._board.scalars(record["epoch"], _flat(record))
 
     def finish(self, epoch: int, profile: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Write what is left after the last evaluation, and the final figures."""
         if self._events or self._warnings:
             self.epoch({"epoch": epoch})
         if self._board is not None and metrics:
-            self._board.hyperparameters(profile, metrics, step=epoch)
+            with self._attempt(), saving(self._directory.tensorboard):
+                self._board.hyperparameters(profile, metrics, step=epoch)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """A block that writes; whether the run survives its failure is for the profile to say."""
+        try:
+            yield
+        except SaveError as error:
+            if not self._patient:
+                raise
+            log.warning("%s; the run goes on (checkpointing.on_save_error)", error)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

@@ -66,6 +66,8 @@ class Optimisation:
         self, model: TernaryVAE, *, weight_decay: float, max_grad_norm: float, use_amp: bool
     ) -> None:
         self.model = model
+        #: The parameters by name.
+        self.parameters = dict(model.named_parameters())
         self.max_grad_norm = max_grad_norm
         self.use_amp = use_amp
         guarded = {p for module in model.coverage_modules() for p in module.parameters()}
@@ -119,11 +121,27 @@ class Optimisation:
         """A block whose hidden layers run in bfloat16 if that is wanted."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.use_amp)
 
-    def step(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a step changes: parameters and the moments of their gradients, by name."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            found[name] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found[f"{key} of {name}"] = value
+        return found
+
+    def step(
+        self,
+        losses: Sequence[Callable[[], Tensor]],
+        check: Callable[[Tensor], None] = lambda norm: None,
+    ) -> Tensor:
         """Average the gradients of the losses and update the weights once.
 
         Args:
             losses: one function per batch, called in turn, so that only one graph is alive.
+            check: called with the norm of the gradient before the update, which it prevents if it
+                raises.
 
         Returns:
             The norm of the gradient before clipping, 0-dim on the device of the model.
@@ -132,6 +150,9 @@ class Optimisation:
         for loss in losses:
             mean = loss() / len(losses) if len(losses) > 1 else loss()
             mean.backward()  # type: ignore[no-untyped-call]  # torch's own
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        learning = [p for p in self.parameters.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+        check(norm)
+        nn.utils.clip_grads_with_norm_(learning, self.max_grad_norm, norm)
         self.optimizer.step()
         return norm

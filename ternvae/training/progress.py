@@ -36,6 +36,7 @@ class Progress:
         epoch: epochs done.
         coverage_reached: whether coverage through A has met its target.
         kept: the best models so far, the best one first.
+        latest: the model that was evaluated last; None before the first evaluation.
         epochs_to: first epoch with coverage 0.99, coverage 1, and all targets met; None until then.
         seconds: spent on training steps (``train``) and on metrics (``evaluate``), since the first
             step (``total``), and from the first step to all targets (``to_targets``, None until
@@ -45,6 +46,7 @@ class Progress:
     epoch: int = 0
     coverage_reached: bool = False
     kept: list[Best] = field(default_factory=list)
+    latest: Best | None = None
     epochs_to: dict[str, int | None] = field(
         default_factory=lambda: dict.fromkeys(("coverage_99", "coverage_100", "targets"))
     )
@@ -62,7 +64,12 @@ class Progress:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**values, "kept": [Best(**each) for each in values["kept"]]})
+        kept, latest = values["kept"], values.get("latest")  # format 2 has no latest
+        models = {
+            "kept": [Best(**each) for each in kept],
+            "latest": Best(**latest) if latest is not None else None,
+        }
+        return cls(**{**values, **models})
 
     @property
     def best(self) -> Best | None:
@@ -91,28 +98,24 @@ class Progress:
             if self.epochs_to[name] is None and coverage >= share:
                 self.epochs_to[name] = self.epoch
 
-    def enter(
-        self, scored: Best, most: int, key: Callable[[Best], Any]
-    ) -> tuple[int | None, list[Best]]:
+    def enter(self, scored: Best, most: int, key: Callable[[Best], Any]) -> int | None:
         """Enter a model among the best ones; of equals, the older one comes first.
 
         Args:
             scored: the model.
-            most: how many are kept.
+            most: how many are kept; what comes after them is forgotten.
             key: larger for better models.
 
         Returns:
-            Its place, 0 for the best, or None if it is not among them; and the models that had to
-            go for it.
+            Its place, 0 for the best, or None if it is not among them.
         """
         mark = key(scored)
-        place = sum(key(each) >= mark for each in self.kept)
+        place = sum(bool(key(each) >= mark) for each in self.kept)
         if place >= most:
-            return None, []
+            return None
         self.kept.insert(place, scored)
-        dropped = self.kept[most:]
         del self.kept[most:]
-        return place, dropped
+        return place
 
     def note_targets(self) -> bool:
         """Record that all targets are met; True the first time."""

@@ -1,27 +1,26 @@
-"""The command line: arguments first, torch only inside the command that needs it.
-
-Exit status: 0 done; 1 a check of ``ternvae validate`` failed; 2 bad input, one line per problem on
-standard error; 3 training stopped itself; 130 interrupted, with the state saved.
-"""
+"""The commands: arguments first, torch only inside the command that needs it."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from ternvae import __version__
+from ternvae.cli.outcome import (
+    CHECK_FAILED,
+    BadInputError,
+    complain,
+    discard_standard_output,
+    interrupted,
+    usable,
+)
+from ternvae.cli.running import run
 from ternvae.config import (
     DEFAULT_PROFILE,
     Profile,
@@ -35,21 +34,10 @@ from ternvae.config import (
     resolve_profile,
 )
 
-if TYPE_CHECKING:
-    from ternvae.trainer import Trainer
-
-__all__ = ["main"]
-
-CHECK_FAILED, BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 1, 2, 3, 130
-
-Result = TypeVar("Result")
+__all__ = ["cli", "main"]
 
 #: Length of a run in ``--test-mode``, unless the command line says otherwise.
 TEST_EPOCHS = 5
-
-
-class BadInputError(Exception):
-    """What the user gave cannot be used; the text is one line per problem."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,23 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = cli.main(args=arguments, prog_name="ternvae", standalone_mode=False)
     except click.ClickException as error:
-        return _complain(f"command line: {error.format_message()}")
+        return complain(f"command line: {error.format_message()}")
     except (BadInputError, ProfileError) as error:
-        return _complain(str(error))
+        return complain(str(error))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
+        return interrupted()
     except BrokenPipeError:
         # The reader has gone; keep Python from complaining about it once more at exit.
-        _discard_standard_output()
+        discard_standard_output()
         return 0
     return status if isinstance(status, int) else 0
-
-
-def _complain(problems: str) -> int:
-    for line in problems.splitlines():
-        click.echo(line, err=True)
-    return BAD_INPUT
 
 
 def _as_written(value: object) -> str:
@@ -143,6 +124,7 @@ def train(
 
     Precedence: defaults < profile < config file < command line.
     """
+    _printable(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
     overrides = _key_overrides(ctx)
     if seed is not None:
         overrides["seed"] = seed
@@ -154,7 +136,7 @@ def train(
     else:
         resolved = _profile_to_resume(checkpoint, profile, config, overrides)
         folder = Path(run_dir) if run_dir else Path(checkpoint).absolute().parent.parent
-    return _run(resolved, folder, device, checkpoint)
+    return run(resolved, folder, device, checkpoint)
 
 
 @cli.command()
@@ -169,7 +151,7 @@ def validate(device: str, as_json: bool) -> int:
     from ternvae.validation import check_line, run_checks
 
     failed = total = 0
-    for check in run_checks(_usable(choose_device, device)):
+    for check in run_checks(usable(choose_device, device)):
         total += 1
         failed += not check.passed
         click.echo(json.dumps(asdict(check)) if as_json else check_line(check))
@@ -189,7 +171,8 @@ def analyze(checkpoints: tuple[str, ...], device: str, as_json: bool) -> None:
     """
     from ternvae.analysis import analysis_json, analysis_text, analyze, comparison_text
 
-    found = [_usable(analyze, checkpoint, device) for checkpoint in checkpoints]
+    _printable(*(("CHECKPOINT", checkpoint) for checkpoint in checkpoints))
+    found = [usable(analyze, checkpoint, device) for checkpoint in checkpoints]
     if as_json:
         click.echo(json.dumps([analysis_json(each) for each in found], indent=2, allow_nan=False))
     elif len(found) == 1:
@@ -223,12 +206,14 @@ def profiles(name: str | None, full: bool, schema: bool) -> None:
             click.echo(f"{each:<{width}}  {description}")
 
 
-def _usable(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function whose ``ValueError`` speaks of what the user gave."""
-    try:
-        return function(*arguments)
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
+def _printable(*paths: tuple[str, str | None]) -> None:
+    """Refuse paths that would not be shown as they are; each comes with what it was given for."""
+    for option, path in paths:
+        if bad := next((c for c in path or "" if not c.isprintable()), None):
+            raise BadInputError(
+                f"command line: {option}: must not contain the character U+{ord(bad):04X} "
+                f"(got {path!r})"
+            )
 
 
 def _key_overrides(ctx: click.Context) -> dict[str, Any]:
@@ -273,83 +258,5 @@ def _profile_to_resume(
         return resolve_profile(profile, config, overrides)
     from ternvae.checkpoint import load_checkpoint
 
-    stored = profile_from_dict(_usable(load_checkpoint, checkpoint)["profile"], origin=checkpoint)
+    stored = profile_from_dict(usable(load_checkpoint, checkpoint)["profile"], origin=checkpoint)
     return resolve_profile(base=stored, overrides=overrides)
-
-
-def _run(profile: Profile, folder: Path | None, device: str, checkpoint: str | None) -> int:
-    from ternvae.trainer import FailedChecksError, RunDirectoryError, Trainer
-    from ternvae.training.device import is_out_of_memory
-
-    on_terminal = sys.stderr.isatty()
-    make = partial(Trainer, resume_from=checkpoint, progress_bar=on_terminal)
-    try:
-        trainer = _usable(make, profile, folder, device)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        click.echo("out of memory before the first epoch; take fewer space.n_digits", err=True)
-        return STOPPED_ITSELF
-    try:
-        with _speaking(), _stopping_politely(trainer):
-            result = trainer.fit()
-    except RunDirectoryError as error:
-        raise BadInputError(str(error)) from error
-    except FailedChecksError as error:
-        click.echo(str(error), err=True)
-        return STOPPED_ITSELF
-    if result.stop_reason == "interrupted":
-        last = trainer.directory.last
-        click.echo(f"interrupted; go on with: ternvae train --checkpoint {last}", err=True)
-        return INTERRUPTED
-    return 0 if result.stop_reason == "epochs" else STOPPED_ITSELF
-
-
-class _Terminal(logging.Handler):
-    """Log lines on standard output, above the progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        try:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader has gone, as head does.  The run goes on, and train.log has every line.
-            _discard_standard_output()
-
-
-def _discard_standard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _speaking() -> Iterator[None]:
-    """Let the program's log be seen."""
-    log = logging.getLogger("ternvae")
-    handler = _Terminal()
-    level = log.level
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-@contextmanager
-def _stopping_politely(trainer: Trainer) -> Iterator[None]:
-    """First Ctrl-C: finish the epoch and save.  Second: stop at once."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        click.echo("stopping after this epoch; press Ctrl-C again to stop at once", err=True)
-        trainer.request_stop()
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,121 @@
+"""Checkpoint files: a dictionary of plain values and tensors, sealed, written whole or not at all.
+
+A file is read in this order: its seal is compared with its bytes, its archive is looked through,
+and only then is it parsed, by torch's restricted unpickler, which builds tensors and plain values
+and executes nothing.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from ternvae.checkpoint.durable import copy_whole, write_whole
+from ternvae.checkpoint.formats import FORMAT_VERSION, SEALED_SINCE, migrated
+from ternvae.checkpoint.sealing import SealError, archive_problem, is_sealed, seal
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CheckpointError",
+    "copy_whole",
+    "load_checkpoint",
+    "save_checkpoint",
+    "write_whole",
+]
+
+_REQUIRED = (
+    "model_state_dict",
+    "model_config",
+    "optimizer_state_dict",
+    "epoch",
+    "comprehensive_metrics",
+    "validation_results",
+    "profile",
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file is missing, unreadable, damaged or does not hold what it should."""
+
+
+def save_checkpoint(path: str | PathLike[str], contents: dict[str, Any]) -> None:
+    """Write ``contents`` and the format version to ``path``, whole, sealed and durable.
+
+    Raises:
+        CheckpointError: a required entry is missing; nothing is written.
+        OSError: the file cannot be written; what was there before still is.
+    """
+    missing = [key for key in _REQUIRED if key not in contents]
+    if missing:
+        raise CheckpointError(f"a checkpoint needs {', '.join(missing)}")
+    whole = {**contents, "format_version": FORMAT_VERSION}
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(whole, file)
+        except RuntimeError as error:
+            # Torch tells what it made of a full disk, and that there was one only in passing.
+            reason: BaseException | None = error
+            while reason is not None and not isinstance(reason, OSError):
+                reason = reason.__context__
+            raise reason or error from None
+        seal(file)
+
+    write_whole(Path(path), write)
+
+
+def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; nothing in the file is executed.
+
+    Older formats are brought up to today's; ``format_version`` says what the file had.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, not a checkpoint, or one of a newer format.
+    """
+    try:
+        if not Path(path).is_file():
+            raise CheckpointError(f"{path}: no such checkpoint file")
+        with Path(path).open("rb") as file:
+            sealed, contents = _read(path, file)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    version = contents.get("format_version") if isinstance(contents, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path}: not a checkpoint of ternvae (no format_version)")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: written in format {version}, this version of ternvae reads up to "
+            f"{FORMAT_VERSION}; install a newer one"
+        )
+    if version >= SEALED_SINCE and not sealed:
+        raise CheckpointError(
+            f"{path}: damaged: a checkpoint of format {version} ends with the SHA-256 of its "
+            "bytes, and this one does not; take another checkpoint of the run"
+        )
+    missing = [key for key in _REQUIRED if key not in contents]
+    if missing:
+        raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(missing)}")
+    return migrated(dict(contents))
+
+
+def _read(path: str | PathLike[str], file: BinaryIO) -> tuple[bool, Any]:
+    """Whether the file is sealed, and what it holds."""
+    try:
+        sealed = is_sealed(file)
+    except SealError as error:
+        raise CheckpointError(
+            f"{path}: damaged: {error}; take another checkpoint of the run"
+        ) from error
+    if problem := archive_problem(file, checksums=not sealed):
+        raise CheckpointError(f"{path}: not a readable checkpoint: {problem}")
+    file.seek(0)
+    try:
+        return sealed, torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Misread as opcodes, foreign bytes make the unpickler raise KeyError, IndexError, TypeError
+        # and others, so no shorter list would do.
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error

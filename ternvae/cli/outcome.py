@@ -1,0 +1,58 @@
+"""How the program ends: exit status, and one line per problem on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "BAD_INPUT",
+    "CHECK_FAILED",
+    "STOPPED_ITSELF",
+    "BadInputError",
+    "complain",
+    "discard_standard_output",
+    "interrupted",
+    "usable",
+]
+
+CHECK_FAILED, BAD_INPUT, STOPPED_ITSELF, INTERRUPTED = 1, 2, 3, 130
+
+Result = TypeVar("Result")
+
+
+class BadInputError(Exception):
+    """What the user gave cannot be used; the text is one line per problem."""
+
+
+def usable(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function whose ``ValueError`` speaks of what the user gave."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
+def complain(problems: str, status: int = BAD_INPUT) -> int:
+    """Say what is wrong; returns the exit status.
+
+    What was given may be in the text, and must not be able to write to the terminal.
+    """
+    for line in problems.split("\n"):
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        click.echo(shown, err=True)
+    return status
+
+
+def interrupted() -> int:
+    """Say that there was nothing to save yet; returns the exit status."""
+    return complain("interrupted", INTERRUPTED)
+
+
+def discard_standard_output() -> None:
+    """Let nobody read standard output any more, for the reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,61 @@
+"""Which checkpoints a run wrote, in a file that ``sha256sum --check`` understands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ternvae.checkpoint import write_whole
+
+__all__ = ["Inventory"]
+
+
+class Inventory:
+    """The files that a run wrote into a folder, each with its SHA-256.
+
+    The run removes files only through here, and only those that are still as it wrote them.
+
+    Args:
+        folder: where the files are; the list is its ``SHA256SUMS``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "SHA256SUMS"
+        self._digests: dict[str, str] = {}
+
+    def read(self) -> None:
+        """Take over the list of an earlier process; lines that are none are left out."""
+        self._digests = {}
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                digest, separator, name = line.partition("  ")
+                if separator and Path(name).name == name:
+                    self._digests[name] = digest
+
+    def enter(self, *paths: Path) -> None:
+        """Enter files that have just been written; :meth:`write` makes it last."""
+        for path in paths:
+            self._digests[path.name] = _digest(path)
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove those of the files that this run wrote and that nobody has changed since."""
+        for path in paths:
+            known = self._digests.pop(path.name, None)
+            if known is not None and path.is_file() and _digest(path) == known:
+                path.unlink()
+
+    def names(self) -> list[str]:
+        """The names of the files, in the order of their names."""
+        return sorted(self._digests)
+
+    def write(self) -> None:
+        """Write the list."""
+        lines = "".join(f"{self._digests[name]}  {name}\n" for name in self.names())
+        write_whole(self._path, lambda file: file.write(lines.encode()))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
