@@ -215,6 +215,16 @@ KEEPING_AND_WATCHING: dict[str, Effect] = {
             == {"checkpoints/best_epoch_001.pt", "checkpoints/best_epoch_002.pt"}
         ),
     ),
+    "checkpointing.on_save_error": Effect(
+        "continue",
+        ("events", "log", "weights", "summary.epochs"),
+        base={"checkpointing.save_every_n_epochs": 1},
+        unwritable=True,
+        shown=becomes(
+            summary__stop_reason=("save_failed", "epochs"),
+            events=([], [(1, "save_failed"), (2, "save_failed")]),
+        ),
+    ),
     "monitoring.log_every_n_steps": Effect(
         4, ("log",), unchanged=("weights", "files"), shown=becomes(steps=(6, 1))
     ),

@@ -60,6 +60,7 @@ class Effect:
         figures: measured figures that are replaced in both runs, by metric: one for each
             evaluation of a branch, the last one repeated.  For decisions that would otherwise
             depend on luck.
+        unwritable: whether the numbered checkpoints of both runs cannot be written.
         shown: must hold between the observations before and after, beyond their difference.
     """
 
@@ -68,6 +69,7 @@ class Effect:
     base: Mapping[str, Any] = field(default_factory=dict)
     unchanged: tuple[str, ...] = ()
     figures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    unwritable: bool = False
     shown: Callable[[Observation, Observation], bool] | None = None
 
 
@@ -154,7 +156,10 @@ class Laboratory:
         return result.checkpoint
 
     def run(
-        self, settings: Mapping[str, Any], figures: Mapping[str, Sequence[float]]
+        self,
+        settings: Mapping[str, Any],
+        figures: Mapping[str, Sequence[float]],
+        unwritable: bool = False,
     ) -> Observation:
         """All that can be seen of a new run."""
         self._made += 1
@@ -167,6 +172,10 @@ class Laboratory:
                 trainer.examination.evaluator = ForcedFigures(  # type: ignore[assignment]
                     trainer.examination.evaluator, figures
                 )
+            if unwritable:
+                trainer.directory.numbered = (  # type: ignore[method-assign]
+                    lambda epoch: path / "gone" / f"{epoch}.pt"
+                )
             trainer.fit()
         return {**observed(path), "said": _lasting(said.lines, path)}
 
@@ -176,9 +185,12 @@ class Laboratory:
         Raises:
             AssertionError: the two differ.
         """
-        known = repr((sorted(effect.base.items(), key=str), sorted(effect.figures.items())))
+        given = (effect.base, effect.figures, effect.unwritable)
+        known = repr(
+            (sorted(effect.base.items(), key=str), sorted(effect.figures.items()), given[2])
+        )
         if known not in self._known:
-            once, again = (self.run(effect.base, effect.figures) for _ in range(2))
+            once, again = (self.run(*given) for _ in range(2))
             assert once == again, f"not reproducible: {differences(once, again)}"
             self._known[known] = once
         return self._known[known]
@@ -191,7 +203,8 @@ def complaints(key: str, effect: Effect, laboratory: Laboratory) -> list[str]:
     """What speaks against the effect of a key; nothing if it shows as promised."""
     before = laboratory.base_run(effect)
     try:
-        after = laboratory.run({**effect.base, key: effect.value}, effect.figures)
+        changed = {**effect.base, key: effect.value}
+        after = laboratory.run(changed, effect.figures, effect.unwritable)
     except ProfileError as error:
         return [f"{key}: refused: {error}"]
     missing = [n for n in (*effect.where, *effect.unchanged) if n not in {**before, **after}]

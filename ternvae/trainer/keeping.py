@@ -54,13 +54,13 @@ class Keeper:
 
     def last(self) -> None:
         """Save the present state, unless it is saved already."""
-        if self._saved_at != self._moment:
+        if not self.is_saved:
             self._save(self._directory.last)
 
     def numbered(self) -> None:
         """Save the present state under the number of its epoch, and as the last one."""
         epoch = self._examination.progress.epoch
-        names = [] if self._saved_at == self._moment else [self._directory.last]
+        names = [] if self.is_saved else [self._directory.last]
         self._save(*names, self._directory.numbered(epoch))
 
     def evaluated(self, scored: Best) -> None:
@@ -128,6 +128,11 @@ class Keeper:
         epoch, step, path = max(found, key=lambda each: each[:2])
         inside = f", step {step} of epoch {epoch + 1}" if step else ""
         return path, f"{path}, {epoch} epochs done{inside}"
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the present state is in ``last.pt``."""
+        return self._saved_at == self._moment
 
     @property
     def _moment(self) -> tuple[int, int]:

@@ -333,7 +333,7 @@ class Trainer:
 
     def _save_last(self) -> str | None:
         self.keeper.last()
-        if self.keeper.failure is None:
+        if self.keeper.is_saved:
             return None
         self._problem = self.keeper.failure
         return "save_failed"
