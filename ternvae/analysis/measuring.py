@@ -166,7 +166,9 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     epoch = _entry(contents, "epoch", int)
     stored_epoch = _entry(contents, "metrics_epoch", int)
     differences = None
-    if stored_metrics and stored_epoch is not None and stored_epoch == epoch:
+    # Inside an epoch the weights have moved on from those that were measured.
+    measured_here = stored_epoch == epoch and not contents.get("step")
+    if stored_metrics and stored_epoch is not None and measured_here:
         differences = (
             *_differences("comprehensive_metrics", stored_metrics, metrics),
             *_differences("validation_results", stored_validation, validation),

@@ -33,6 +33,7 @@ from ternvae.training.progress import Progress
 from ternvae.training.report import final_table
 from ternvae.training.run_directory import RunDirectory, new_run_path
 from ternvae.training.saving import SaveError
+from ternvae.training.warning_signs import WarningSign
 
 __all__ = ["Trainer"]
 
@@ -189,25 +190,30 @@ class Trainer:
 
     def _guarded(self, part: Callable[[], str | None]) -> str | None:
         """Run a part of the run; if it cannot go on, say so, and return why."""
-        signs = self.examination.signs
         try:
             return part()
-        except NonFiniteError as error:
-            self._problem = str(error)
-            log.error("%s; stopped", error)
-            self.monitor.warn(signs.non_finite(self.progress.epoch + 1, error.names))
-            return "non_finite_loss"
-        except SaveError as error:
-            self._problem = str(error)
-            log.error("%s; stopped", error)
-            return "save_failed"
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self.monitor.warn(signs.out_of_memory(self.progress.epoch + 1, str(error)))
-            self._problem = f"Epoch {self.progress.epoch + 1}: out of memory"
-            log.error("%s; stopped", self._problem)
-            return "out_of_memory"
+        except (NonFiniteError, SaveError, RuntimeError, MemoryError) as error:
+            reason, self._problem, found = self._judged(error)
+        self.monitor.be_patient()
+        self.monitor.warn(found)
+        log.error("%s; stopped", self._problem)
+        return reason
+
+    def _judged(self, error: Exception) -> tuple[str, str, list[WarningSign]]:
+        """Why a run ends, for the summary and in a sentence, and what can be done about it.
+
+        Raises:
+            Exception: the error itself, which nobody has foreseen.
+        """
+        epoch, signs = self.progress.epoch + 1, self.examination.signs
+        if isinstance(error, NonFiniteError):
+            return "non_finite_loss", str(error), signs.non_finite(epoch, error.names)
+        if isinstance(error, SaveError):
+            return "save_failed", str(error), []
+        if not is_out_of_memory(error):
+            raise error
+        found = signs.out_of_memory(epoch, str(error))
+        return "out_of_memory", f"Epoch {epoch}: out of memory", found
 
     def _epoch(self, epoch: int) -> None:
         """Train, measure and save; if it is stopped inside, ``steps.done`` says where."""
@@ -312,15 +318,8 @@ class Trainer:
         best = self.progress.best
         metrics, validation = (best.metrics, best.validation) if best else ({}, {})
         stop_reason = self._guarded(lambda: self._write_end(stop_reason, metrics)) or stop_reason
-        if best:
-            log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
-            log.info(
-                "\n%s",
-                final_table(best.metrics, self.examination.targets, n_digits=self.space.n_digits),
-            )
         last_good, place = self.keeper.last_good()
-        if stop_reason != "epochs":
-            log.info("Stopped (%s); the last good checkpoint is %s", stop_reason, place)
+        stop_reason = self._guarded(lambda: self._say_end(stop_reason, place)) or stop_reason
         return TrainingResult(
             metrics=metrics,
             validation=validation,
@@ -337,6 +336,14 @@ class Trainer:
             return None
         self._problem = self.keeper.failure
         return "save_failed"
+
+    def _say_end(self, stop_reason: str, last_good: str) -> None:
+        if best := self.progress.best:
+            targets, n_digits = self.examination.targets, self.space.n_digits
+            log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
+            log.info("\n%s", final_table(best.metrics, targets, n_digits=n_digits))
+        if stop_reason != "epochs":
+            log.info("Stopped (%s); the last good checkpoint is %s", stop_reason, last_good)
 
     def _write_end(self, stop_reason: str, metrics: dict[str, float]) -> None:
         """Write the summary and what is left to say."""

@@ -44,7 +44,7 @@ class Monitor:
         self._tensorboard = tensorboard
         self._patient = patient
         self._board: TensorBoard | None = None
-        self._handler: logging.Handler | None = None
+        self._handler: RecordHandler | None = None
         self._level = log.level
         self._events: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
@@ -83,6 +83,12 @@ class Monitor:
         self._directory.close()
         if self._board is not None:
             self._board.close()
+
+    def be_patient(self) -> None:
+        """From now on write what can be written: the run is ending, and why is what matters."""
+        self._patient = True
+        if self._handler is not None:
+            self._handler.patient = True
 
     def pending(self) -> dict[str, list[dict[str, Any]]]:
         """What has been said since the last line of ``metrics.jsonl``, for a checkpoint."""
@@ -135,7 +141,7 @@ class Monitor:
         except SaveError as error:
             if not self._patient:
                 raise
-            log.warning("%s; the run goes on (checkpointing.on_save_error)", error)
+            log.warning("%s", error)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

@@ -56,20 +56,32 @@ class Record:
         with saving(self.path):
             return self.path.stat().st_size
 
-    def cut(self, size: int) -> str:
+    def cut(self, size: int, aside: Path | None = None) -> str:
         """Shorten the file to a size that it had once, and return what came after.
 
         A file that is shorter, or that has no line ending there, is not the one that was meant; it
         stays as it is.
+
+        Args:
+            size: the size in bytes.
+            aside: a folder in which a file of the same name gets what is cut off, before it is.
+
+        Raises:
+            SaveError: a file cannot be written.
         """
         if not self.path.is_file():
             return ""
         content = self.path.read_bytes()
         if size >= len(content) or (size and content[size - 1 : size] != b"\n"):
             return ""
+        tail = content[size:].decode(errors="replace")
+        if aside is not None:
+            with saving(aside):
+                aside.mkdir(exist_ok=True)
+            Record(aside / self.path.name).add(tail.removesuffix("\n") + "\n", durable=True)
         with saving(self.path):
             os.truncate(self.path, size)
-        return content[size:].decode(errors="replace")
+        return tail
 
 
 def _take_back(descriptor: int, size: int) -> None:
@@ -87,19 +99,20 @@ class RecordHandler(logging.Handler):
         record: where to.
         patient: whether lines that cannot be written wait for the next ones without an error; a
             handler of the standard library would print a traceback and lose them.
+
+    Attributes:
+        patient: as given; can be changed.
     """
 
     def __init__(self, record: Record, *, patient: bool) -> None:
         super().__init__()
         self._record = record
-        self._patient = patient
+        self.patient = patient
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add one line."""
         try:
             self._record.add(self.format(record) + "\n")
         except SaveError:
-            if not self._patient:
-                # Once is enough: what is said about it goes to whoever else listens.
-                self._patient = True
+            if not self.patient:
                 raise

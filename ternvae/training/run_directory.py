@@ -195,7 +195,8 @@ class RunDirectory:
             name.with_name(name.name + PARTIAL).unlink(missing_ok=True)
         write_whole(self.profile, lambda file: file.write(profile_yaml.encode()))
         self._history_record.sync()
-        sync_folder(self.path)
+        for folder in (self.path, self.path.parent):
+            sync_folder(folder)
 
     def _checkpoint_files(self) -> list[Path]:
         """All that may have been written, whether or not its writing was finished."""
@@ -207,22 +208,18 @@ class RunDirectory:
     def _cut(self, resume_epoch: int | None, sizes: Mapping[str, int]) -> None:
         """Take out of the records what comes after the checkpoint, and set it aside."""
         if resume_epoch is None:
+            # Of a run that was killed before its first checkpoint.
+            self.log_record.cut(0, self._aside)
             return
         for record in (self.log_record, self._history_record):
             if record.path.name in sizes:
-                self._keep_aside(record.path.name, record.cut(sizes[record.path.name]))
+                record.cut(sizes[record.path.name], self._aside)
         size = 0
         for line in self.history.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n") or _epoch_of(line) > resume_epoch:
                 break
             size += len(line)
-        self._keep_aside(self.history.name, self._history_record.cut(size))
-
-    def _keep_aside(self, name: str, text: str) -> None:
-        if text:
-            with saving(self._aside):
-                self._aside.mkdir(exist_ok=True)
-            Record(self._aside / name).add(text if text.endswith("\n") else f"{text}\n")
+        self._history_record.cut(size, self._aside)
 
     # --- on the way -------------------------------------------------------------------------
 
