@@ -54,7 +54,12 @@ def spearman_ceiling(group_sizes: Sequence[int]) -> float:
 
     Returns:
         The ceiling, in (0, 1]; NaN for a single group, where the coefficient is undefined.
+
+    Raises:
+        TypeError: ``group_sizes`` is not a sequence of integers.
+        ValueError: a size is below 1, or their sum below 2.
     """
+    group_sizes = _group_sizes(group_sizes)
     total = sum(group_sizes)
     whole = total**3 - total
     free = whole - sum(t**3 - t for t in group_sizes)
@@ -69,13 +74,20 @@ def richness_ceiling(n_digits: int, curvature: float, max_radius: float) -> floa
     R^2 / 4 (Popoviciu, *Mathematica (Cluj)* 9, 1935), and the level of the index 0 has none.
 
     Args:
-        n_digits: number of ternary digits n >= 1.
+        n_digits: number of ternary digits n, 1 to 20.
         curvature: c > 0 of the ball with sectional curvature -c.
         max_radius: largest sqrt(c) * norm of a point, in (0, 1).
 
     Returns:
         n / (n + 1) * R^2 / 4, in squared units of the metric.
+
+    Raises:
+        TypeError: ``curvature`` or ``max_radius`` is not a number.
+        ValueError: an argument is out of its range, or ``n_digits`` is not an integer.
     """
+    n_digits = _digit_count(n_digits)
+    _check_between("curvature", curvature, 0.0, math.inf)
+    _check_between("max_radius", max_radius, 0.0, 1.0)
     # R^2 / 4 written without sqrt(c), so that a subnormal c overflows to inf and does not raise.
     half_radius = math.atanh(max_radius)
     return n_digits / (n_digits + 1) * (half_radius / curvature * half_radius)
@@ -90,6 +102,26 @@ def _digit_count(value: object) -> int:
     if not 1 <= number <= _MAX_DIGITS:
         raise ValueError(f"n_digits: got {value!r}, expected an integer from 1 to {_MAX_DIGITS}")
     return number
+
+
+def _group_sizes(values: object) -> list[int]:
+    """The sizes as Python ints, whose products are exact."""
+    try:
+        sizes = [operator.index(value) for value in values]  # type: ignore[attr-defined]
+    except TypeError:
+        raise TypeError(f"group_sizes: got {values!r}, expected a sequence of integers") from None
+    if any(size < 1 for size in sizes) or sum(sizes) < 2:
+        raise ValueError(
+            f"group_sizes: got {values!r}, expected sizes of at least 1 whose sum is at least 2"
+        )
+    return sizes
+
+
+def _check_between(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: got {value!r}, expected a number in ({low:g}, {high:g})")
+    if not low < value < high:
+        raise ValueError(f"{name}: got {value!r}, expected a number in ({low:g}, {high:g})")
 
 
 def _level_sizes(n_digits: int) -> list[int]:

@@ -7,11 +7,19 @@ Shells.  For n digits the radii up to ``radius_max`` are cut into n + 1 shells o
 s = radius_max / (n + 1); level v belongs to shell n - v, whose centre is (n - v + 1/2) s.  Equal
 spacing is what the best ``dist_corr`` needs: with centres s apart and spreads below s / 2, every
 radius gap between levels k + 1 apart exceeds every gap between levels k apart.
+
+What is checked.  Every function raises ``TypeError`` for what is no tensor, a wrong dtype or a
+number of the wrong kind, and ``ValueError`` for shapes and devices that do not fit and for Python
+numbers out of range, before anything is computed.  The elements of tensors are not looked at, for
+that would make every step of training wait for the device: each function is check-free in its
+values, and says what it makes of those outside.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+import reprlib
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +44,67 @@ SEPARATION_MARGIN = 0.1
 LEAST_LEVEL_SHARE = 0.5
 
 
+# --- what is checked ------------------------------------------------------------------------
+
+
+def _check_tensor(t: Any, name: str, shape: str, *, integer: bool = False) -> None:
+    """Raise unless ``t`` is a tensor of as many dimensions as ``shape`` names, of such a dtype."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(t).__name__}: {reprlib.repr(t)}")
+    if integer and t.dtype != torch.int64:
+        raise TypeError(f"{name}: expected int64, got {t.dtype}; convert with .long()")
+    if not integer and not t.dtype.is_floating_point:
+        raise TypeError(f"{name}: expected a floating-point dtype, got {t.dtype}")
+    if t.ndim != shape.count(",") + (not shape.endswith(",)")):
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(t.shape)}")
+
+
+def _check_rows(first: Tensor, second: Tensor, names: str, *, some: bool = True) -> None:
+    """Raise unless both are on one device and have as many rows (``some``: one at least)."""
+    if first.device != second.device:
+        raise ValueError(f"{names}: expected one device, got {first.device} and {second.device}")
+    if first.shape[0] != second.shape[0] or (some and not first.shape[0]):
+        raise ValueError(
+            f"{names}: expected as many rows{' and at least one' if some else ''}, got shapes "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
+        )
+
+
+def _check_membership(values: Any, name: str, membership: Any) -> None:
+    _check_tensor(values, name, "(batch,)")
+    _check_tensor(membership, "membership", "(batch, n + 1)")
+    _check_rows(values, membership, f"{name}, membership")
+    if values.dtype != membership.dtype:
+        raise TypeError(
+            f"{name}, membership: expected one dtype, got {values.dtype} and {membership.dtype}"
+        )
+    if membership.shape[-1] < 2:
+        raise ValueError(f"membership: expected two levels or more, got {tuple(membership.shape)}")
+
+
+def _check_number(
+    value: Any, name: str, low: float, high: float = math.inf, *, closed: bool = False
+) -> None:
+    """Raise unless ``value`` is a real number inside (low, high), or [low, high) if closed."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}: {value!r}")
+    if not (low < value < high or (closed and value == low)):
+        bracket = "[" if closed else "("
+        raise ValueError(f"{name}: expected a number in {bracket}{low:g}, {high:g}), got {value!r}")
+
+
+def _check_digits(n_digits: Any) -> None:
+    if type(n_digits) is not int:
+        raise TypeError(
+            f"n_digits: expected an integer, got {type(n_digits).__name__}: {n_digits!r}"
+        )
+    if n_digits < 1:
+        raise ValueError(f"n_digits: expected at least 1, got {n_digits}")
+
+
+# --- the terms ------------------------------------------------------------------------------
+
+
 def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
     """Coverage term: mean negative log-likelihood of a sequence, in nats.
 
@@ -45,7 +114,22 @@ def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
 
     Returns:
         Scalar; the sum over digits, averaged over the batch.
+
+    Check-free in its values: NaN gives NaN, and digits outside {-1, 0, 1} are what torch's cross
+    entropy makes of them, on a CPU an ``IndexError``.
+
+    Raises:
+        TypeError: logits that are not floating-point, sequences that are not int64.
+        ValueError: shapes or devices that do not fit, or no rows.
     """
+    _check_tensor(logits, "logits", "(batch, n, 3)")
+    _check_tensor(sequences, "sequences", "(batch, n)", integer=True)
+    _check_rows(logits, sequences, "logits, sequences")
+    if logits.shape != (*sequences.shape, 3):
+        raise ValueError(
+            f"logits, sequences: expected shapes (batch, n, 3) and (batch, n), got "
+            f"{tuple(logits.shape)} and {tuple(sequences.shape)}"
+        )
     batch = logits.shape[0]
     return F.cross_entropy(logits.flatten(0, 1), (sequences + 1).flatten(), reduction="sum") / batch
 
@@ -59,7 +143,16 @@ def kl_loss(posterior_log_prob: Tensor, prior_log_prob: Tensor) -> Tensor:
 
     Returns:
         Scalar; unbiased for the divergence, so single values may be negative.
+
+    Check-free in its values: what is not finite makes the mean not finite.
+
+    Raises:
+        TypeError: dtypes that are not floating-point.
+        ValueError: shapes or devices that do not fit, or no rows.
     """
+    _check_tensor(posterior_log_prob, "posterior_log_prob", "(batch,)")
+    _check_tensor(prior_log_prob, "prior_log_prob", "(batch,)")
+    _check_rows(posterior_log_prob, prior_log_prob, "posterior_log_prob, prior_log_prob")
     return (posterior_log_prob - prior_log_prob).mean()
 
 
@@ -76,8 +169,35 @@ def shell_offset(
 
     Returns:
         (batch,) offsets; within +-1/2 a point is inside its own shell.
+
+    Check-free in its values: radii and valuations outside are extrapolated.
+
+    Raises:
+        TypeError: radii that are not floating-point, valuations that are not int64, or numbers of
+            the wrong kind.
+        ValueError: shapes or devices that do not fit, or a number out of range.
     """
+    _check_tensor(radius, "radius", "(batch,)")
+    _check_tensor(valuation, "valuation", "(batch,)", integer=True)
+    _check_rows(radius, valuation, "radius, valuation", some=False)
+    _check_digits(n_digits)
+    _check_radius_max(radius_max, radius)
     return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation.to(radius.dtype))
+
+
+def _check_radius_max(radius_max: Any, radius: Tensor) -> None:
+    if not isinstance(radius_max, Tensor):
+        _check_number(radius_max, "radius_max", 0.0)
+        return
+    if radius_max.ndim or not radius_max.dtype.is_floating_point:
+        raise ValueError(
+            f"radius_max: expected a number or a 0-dim floating-point tensor, got one of dtype "
+            f"{radius_max.dtype} and shape {tuple(radius_max.shape)}"
+        )
+    if radius_max.device != radius.device and not radius_max.is_cpu:
+        raise ValueError(
+            f"radius_max: is on {radius_max.device}, but the radii are on {radius.device}"
+        )
 
 
 def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:
@@ -85,7 +205,21 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
 
     Sums over levels are products with this matrix: no loop, and the order of summation is fixed on
     every device, which atomic scatter-adds do not give.
+
+    Args:
+        valuation: (batch,) integers in 0..n_digits. Check-free in its values: a row of any other
+            belongs to no level.
+        n_digits: number of ternary digits n.
+        dtype: floating-point dtype of the matrix.
+
+    Raises:
+        TypeError: valuations that are not int64, or another argument of the wrong kind.
+        ValueError: ``valuation`` is not one-dimensional, or ``n_digits`` is below 1.
     """
+    _check_tensor(valuation, "valuation", "(batch,)", integer=True)
+    _check_digits(n_digits)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype: expected a floating-point dtype, got {dtype!r}")
     levels = torch.arange(n_digits + 1, device=valuation.device)
     return (valuation.unsqueeze(-1) == levels).to(dtype)
 
@@ -106,7 +240,14 @@ def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
 
     Returns:
         Scalar, in squared shell widths.
+
+    Check-free in its values: NaN gives NaN, and so does a membership without a level.
+
+    Raises:
+        TypeError: dtypes that are not floating-point or differ.
+        ValueError: shapes or devices that do not fit, or no rows.
     """
+    _check_membership(offset, "offset", membership)
     present = (membership.sum(0) > 0).sum()
     return _level_means(offset.square(), membership).sum() / present
 
@@ -127,7 +268,15 @@ def separation_loss(
 
     Returns:
         Scalar, the sum over levels of the mean reach within the level, in units of the margin.
+
+    Check-free in its values: NaN gives NaN.
+
+    Raises:
+        TypeError: dtypes that are not floating-point or differ, or a margin that is no number.
+        ValueError: shapes or devices that do not fit, no rows, or a margin outside (0, 1/2).
     """
+    _check_membership(offset, "offset", membership)
+    _check_number(margin, "margin", 0.0, 0.5)
     reach = F.relu(offset.abs() - (0.5 - margin)) / margin
     return _level_means(reach, membership).sum()
 
@@ -149,7 +298,16 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
     Returns:
         Scalar in [0, 2]: relative shortfall of the mean, plus the mean relative shortfall of the
         single levels, over the levels with two rows or more.
+
+    Check-free in its values: NaN gives NaN.
+
+    Raises:
+        TypeError: dtypes that are not floating-point or differ, or a floor that is no number.
+        ValueError: shapes or devices that do not fit, no rows, or a floor that is negative or not
+            finite.
     """
+    _check_membership(radius, "radius", membership)
+    _check_number(floor, "floor", 0.0, closed=True)
     if floor == 0:
         return radius.new_zeros(())
     levels = membership.shape[-1]
@@ -166,7 +324,7 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
 
 
 class GeometryLosses(NamedTuple):
-    """The three terms on radii, unweighted."""
+    """The three terms on radii, unweighted; holds what it is given, check-free."""
 
     hierarchy: Tensor
     richness: Tensor
@@ -194,7 +352,15 @@ def geometry_losses(
 
     Returns:
         The unweighted terms.
+
+    Check-free in its values, like each of them.
+
+    Raises:
+        TypeError: what one of them refuses: dtypes, or numbers of the wrong kind.
+        ValueError: shapes or devices that do not fit, no rows, or a number out of range.
     """
+    _check_number(richness_floor, "richness_floor", 0.0, closed=True)
+    _check_number(margin, "margin", 0.0, 0.5)
     offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
     membership = level_membership(valuation, n_digits, radius.dtype)
     return GeometryLosses(

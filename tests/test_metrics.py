@@ -199,7 +199,8 @@ def test_level_statistics_equal_numpys(n: int) -> None:
 def test_richness_of_a_part_of_the_space() -> None:
     assert richness([1.0, 3.0, 5.0], [0, 0, 2], n_digits=3) == 1.0 / 4
     assert richness([0.0, 2.0, 1.0, 1.0], [1, 1, 3, 3], n_digits=3) == 1.0 / 4
-    assert math.isnan(richness([1.0, math.nan, 5.0], [0, 0, 1], n_digits=1))
+    with pytest.raises(ValueError, match="radius: got nan at position 1"):
+        richness([1.0, math.nan, 5.0], [0, 0, 1], n_digits=1)
 
 
 def test_richness_survives_a_large_common_radius() -> None:

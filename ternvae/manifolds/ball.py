@@ -9,16 +9,26 @@ from torch import Tensor, nn
 from ternvae.manifolds import math
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds._geoopt import geoopt
+from ternvae.manifolds.arguments import (
+    broadcast_shape,
+    check_beside,
+    check_real,
+    check_tensor,
+    check_vectors,
+    number_per_point,
+)
 from ternvae.manifolds.numerics import Curvature
 
 
 class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is untyped
     """The ball ``{x : c |x|^2 < 1}`` of sectional curvature ``-c``, usable wherever geoopt is.
 
-    Methods have geoopt's names and signatures; the formulas, their shapes and their sources are in
-    :mod:`ternvae.manifolds.math`. Two things differ by intention: :meth:`retr` is the exponential
-    map (geoopt's is the first order ``x + u``), and every method that produces points keeps them
-    within ``max_radius`` (with ``project=False``: wherever the formula puts them).
+    Methods have geoopt's names and signatures; the formulas, their shapes, their sources and what
+    they raise are in :mod:`ternvae.manifolds.math`. The values of tensors are looked at by
+    ``assert_check_point_on_manifold`` and ``assert_check_vector_on_tangent`` only. Two things
+    differ by intention: :meth:`retr` is the exponential map (geoopt's is the first order
+    ``x + u``), and every method that produces points keeps them within ``max_radius`` (with
+    ``project=False``: wherever the formula puts them).
 
     The curvature is a 0-dim float64 tensor that belongs to ``state_dict()`` and follows
     ``.to(device)``, but not casts: ``.float()``, ``.double()`` and ``.half()`` leave it alone.
@@ -37,7 +47,7 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         learnable: whether ``c`` is a parameter.
 
     Raises:
-        TypeError: ``c`` or ``max_radius`` is not a number.
+        TypeError: ``c`` or ``max_radius`` is not a number, or ``learnable`` not a bool.
         ValueError: ``c`` is not positive and finite, or ``max_radius`` is outside (0, 1).
     """
 
@@ -51,6 +61,8 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> None:
         # Not geoopt.PoincareBall.__init__: that one overwrites a tensor given as c and rounds it.
         geoopt.Manifold.__init__(self)
+        if not isinstance(learnable, bool):
+            raise TypeError(f"learnable must be True or False, got {learnable!r}")
         value = num.check_curvature(c)
         self.max_radius = num.check_max_radius(max_radius)
         device = c.device if isinstance(c, Tensor) else None
@@ -92,8 +104,9 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
             self._c_read = c, c._version, value
         return value
 
-    def _limit(self, dtype: torch.dtype, project: bool = True) -> num.Limit | None:
-        return num.limit_of(dtype, self.max_radius) if project else None
+    def _limit(self, x: Tensor, project: bool = True) -> num.Limit | None:
+        check_tensor(x)
+        return num.limit_of(x.dtype, self.max_radius) if project else None
 
     @property
     def k(self) -> Tensor:
@@ -122,14 +135,62 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     # every ManifoldTensor) and assert_check_point_on_manifold (values as well).
 
     def assert_check_point(self, x: Tensor) -> None:
-        """Raise ``TypeError`` for a dtype, ``ValueError`` for a shape that cannot hold points."""
-        num.check_dtype(x.dtype)
+        """Raise ``TypeError`` for a dtype, ``ValueError`` for a shape that cannot hold points.
+
+        Check-free in its values, which :meth:`assert_check_point_on_manifold` looks at.
+        """
+        _check_has_coordinates(x)
         super().assert_check_point(x)
 
     def assert_check_vector(self, u: Tensor) -> None:
-        """The same for tangent vectors."""
-        num.check_dtype(u.dtype)
+        """The same for tangent vectors; check-free in its values."""
+        _check_has_coordinates(u)
         super().assert_check_vector(u)
+
+    def assert_check_point_on_manifold(
+        self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> None:
+        """Raise unless every point is finite, inside the ball and within ``max_radius``.
+
+        Args:
+            x: points, (..., d); one value is read back from their device.
+            atol: how far beyond ``max_radius`` rounding may have put ``sqrt(c) |x|``.
+            rtol: the same as a share of ``max_radius``.
+
+        Raises:
+            TypeError: ``x`` is not a tensor of float32 or float64.
+            ValueError: ``x`` has no coordinates or no values, or naming the first row outside.
+        """
+        _check_has_coordinates(x)
+        _check_has_values(x)
+        super().assert_check_point_on_manifold(x, atol=atol, rtol=rtol)
+
+    def assert_check_vector_on_tangent(
+        self,
+        x: Tensor,
+        u: Tensor,
+        *,
+        ok_point: bool = False,
+        atol: float = 1e-5,
+        rtol: float = 1e-5,
+    ) -> None:
+        """Raise unless ``u`` is a finite tangent vector at the point ``x``.
+
+        Args:
+            x: points, (..., d).
+            u: vectors of the same dtype that broadcast against them.
+            ok_point: whether ``x`` is known to be a point and is not checked again.
+            atol: as for :meth:`assert_check_point_on_manifold`.
+            rtol: likewise.
+
+        Raises:
+            TypeError: ``x`` or ``u`` is not a tensor of float32 or float64.
+            ValueError: they do not fit each other, or naming the first row that is no such vector.
+        """
+        _check_has_coordinates(x)
+        check_beside(u, "u", x)
+        _check_has_values(x)
+        super().assert_check_vector_on_tangent(x, u, ok_point=ok_point, atol=atol, rtol=rtol)
 
     def _check_point_on_manifold(
         self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5, dim: int = -1
@@ -176,55 +237,70 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     # Points
 
     def projx(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Project radially into ``max_radius`` (or the open ball); see :func:`math.project`."""
+        """Project radially into ``max_radius`` (or the open ball); see :func:`math.project`.
+
+        Check-free in its values.
+        """
         return math.project(x, c=self._c, max_radius=self.max_radius, dim=dim)
 
     def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
-        """Exponential map at ``x``."""
-        return math.expmap(x, u, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
+        """Exponential map at ``x``; check-free in its values."""
+        return math.expmap(x, u, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Exponential map at the origin."""
-        return math.expmap0(u, c=self._c, dim=dim, limit=self._limit(u.dtype, project))
+        """Exponential map at the origin; check-free in its values."""
+        return math.expmap0(u, c=self._c, dim=dim, limit=self._limit(u, project))
 
     def retr(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Retraction: the exponential map."""
+        """Retraction: the exponential map; check-free in its values."""
         return self.expmap(x, u, dim=dim)
 
     def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-        """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1)."""
-        return math.geodesic(t, x, y, c=self._c, dim=dim, limit=self._limit(x.dtype))
+        """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1).
+
+        Check-free in its values.
+        """
+        return math.geodesic(t, x, y, c=self._c, dim=dim, limit=self._limit(x))
 
     def geodesic_unit(
         self, t: float | Tensor, x: Tensor, u: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """Point at distance ``t`` from ``x`` in the direction ``u`` (``x`` itself where u = 0)."""
+        """Point at distance ``t`` from ``x`` in the direction ``u`` (``x`` itself where u = 0).
+
+        Check-free in its values.
+        """
+        t = number_per_point(t, "t", dim, x, u)
         length = math.norm(x, u, c=self._c, keepdim=True, dim=dim)
         unit = u / torch.where(length > 0.0, length, 1.0)
         return self.expmap(x, t * unit, project=project, dim=dim)
 
     def mobius_add(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius sum ``x (+) y``."""
-        return math.mobius_add(x, y, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
+        """Moebius sum ``x (+) y``; check-free in its values."""
+        return math.mobius_add(x, y, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def mobius_sub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius difference ``x (+) (-y)``."""
-        return math.mobius_sub(x, y, c=self._c, dim=dim, limit=self._limit(x.dtype, project))
+        """Moebius difference ``x (+) (-y)``; check-free in its values."""
+        return math.mobius_sub(x, y, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def mobius_coadd(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2)."""
+        """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2).
+
+        Check-free in its values.
+        """
+        check_tensor(y)
         turned = math.gyration(x, -y, y, c=self._c, dim=dim)
         return self.mobius_add(x, turned, dim=dim, project=project)
 
     def mobius_cosub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius cosubtraction: the coaddition of ``-y``."""
+        """Moebius cosubtraction: the coaddition of ``-y``; check-free in its values."""
+        check_tensor(y)
         return self.mobius_coadd(x, -y, dim=dim, project=project)
 
     def mobius_scalar_mul(
         self, r: float | Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """Moebius multiple ``r (x) x``."""
-        limit = self._limit(x.dtype, project)
+        """Moebius multiple ``r (x) x``; check-free in its values."""
+        limit = self._limit(x, project)
         return math.mobius_scalar_mul(r, x, c=self._c, dim=dim, limit=limit)
 
     def mobius_fn_apply(
@@ -236,14 +312,20 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         project: bool = True,
         **kwargs: Any,
     ) -> Tensor:
-        """``exp_0(fn(log_0(x)))`` (Ganea et al. 2018, definition of Moebius versions)."""
+        """``exp_0(fn(log_0(x)))`` (Ganea et al. 2018, definition of Moebius versions).
+
+        Check-free in its values.
+        """
+        _check_callable(fn)
         u = fn(math.logmap0(x, c=self._c, dim=dim), *args, **kwargs)
         return self.expmap0(u, dim=dim, project=project)
 
     def mobius_fn_apply_chain(
         self, x: Tensor, *fns: Callable[[Tensor], Tensor], project: bool = True, dim: int = -1
     ) -> Tensor:
-        """``exp_0 . fn_n . ... . fn_1 . log_0``."""
+        """``exp_0 . fn_n . ... . fn_1 . log_0``; check-free in its values."""
+        for fn in fns:
+            _check_callable(fn)
         u = math.logmap0(x, c=self._c, dim=dim)
         for fn in fns:
             u = fn(u)
@@ -252,13 +334,19 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def mobius_pointwise_mul(
         self, w: Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix."""
-        limit = self._limit(x.dtype, project)
+        """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix.
+
+        Check-free in its values.
+        """
+        limit = self._limit(x, project)
         return math.mobius_pointwise_mul(w, x, c=self._c, dim=dim, limit=limit)
 
     def mobius_matvec(self, m: Tensor, x: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """``exp_0(m log_0(x))``; ``m`` is (..., e, d), ``x`` has d coordinates along ``dim``."""
-        limit = self._limit(x.dtype, project)
+        """``exp_0(m log_0(x))``; ``m`` is (..., e, d), ``x`` has d coordinates along ``dim``.
+
+        Check-free in its values.
+        """
+        limit = self._limit(x, project)
         return math.mobius_matvec(m, x, c=self._c, dim=dim, limit=limit)
 
     def weighted_midpoint(
@@ -273,7 +361,10 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         posweight: bool = False,
         project: bool = True,
     ) -> Tensor:
-        """Gyromidpoint of many weighted points; arguments as in :func:`math.weighted_midpoint`."""
+        """Gyromidpoint of many weighted points; arguments as in :func:`math.weighted_midpoint`.
+
+        Check-free in its values.
+        """
         return math.weighted_midpoint(
             xs,
             weights,
@@ -283,33 +374,43 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
             keepdim=keepdim,
             lincomb=lincomb,
             posweight=posweight,
-            limit=self._limit(xs.dtype, project),
+            limit=self._limit(xs, project),
         )
 
     def sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Points of the hyperboloid, (..., d + 1) with the time last, in the ball: (..., d)."""
+        """Points of the hyperboloid, (..., d + 1) with the time last, in the ball: (..., d).
+
+        Check-free in its values.
+        """
         return self.projx(math.sproj(x, c=self._c, dim=dim), dim=dim)
 
     def inv_sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Points of the ball on the hyperboloid: (..., d) -> (..., d + 1)."""
+        """Points of the ball on the hyperboloid: (..., d) -> (..., d + 1).
+
+        Check-free in its values.
+        """
         return math.inv_sproj(x, c=self._c, dim=dim)
 
     def antipode(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """``-x``, what geoopt calls the antipode in a space of negative curvature."""
+        """``-x``, what geoopt calls the antipode in a space of negative curvature.
+
+        Check-free in its values.
+        """
+        check_vectors((x,), 1.0, dim)
         return -x
 
     # Distances and tangent vectors
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Geodesic distance."""
+        """Geodesic distance; check-free in its values."""
         return math.dist(x, y, c=self._c, keepdim=keepdim, dim=dim)
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Squared geodesic distance."""
+        """Squared geodesic distance; check-free in its values."""
         return self.dist(x, y, keepdim=keepdim, dim=dim).square()
 
     def dist0(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
-        """Geodesic distance from the origin."""
+        """Geodesic distance from the origin; check-free in its values."""
         return math.dist0(x, c=self._c, keepdim=keepdim, dim=dim)
 
     def dist2plane(
@@ -326,77 +427,90 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         """Distance to the geodesic hyperplane through ``p`` with normal ``a``.
 
         ``scaled`` multiplies it by the Euclidean length of ``a``, as in geoopt.
+        Check-free in its values.
         """
         out = math.dist2plane(x, p, a, c=self._c, signed=signed, keepdim=keepdim, dim=dim)
         return out * torch.linalg.vector_norm(a, dim=dim, keepdim=keepdim) if scaled else out
 
     def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
-        """All distances between ``x`` (..., n, d) and ``y`` (..., m, d): (..., n, m)."""
+        """All distances between ``x`` (..., n, d) and ``y`` (..., m, d): (..., n, m).
+
+        Check-free in its values.
+        """
         return math.pairwise_dist(x, y, c=self._c)
 
     def logmap(self, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-        """Logarithm at ``x``."""
+        """Logarithm at ``x``; check-free in its values."""
         return math.logmap(x, y, c=self._c, dim=dim)
 
     def logmap0(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Logarithm at the origin."""
+        """Logarithm at the origin; check-free in its values."""
         return math.logmap0(x, c=self._c, dim=dim)
 
     def lambda_x(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
-        """Conformal factor."""
+        """Conformal factor; check-free in its values."""
         return math.lambda_x(x, c=self._c, keepdim=keepdim, dim=dim)
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False, dim: int = -1
     ) -> Tensor:
-        """Metric inner product of ``u`` and ``v`` (``u`` with itself if v is None) at ``x``."""
+        """Metric inner product of ``u`` and ``v`` (``u`` with itself if v is None) at ``x``.
+
+        Check-free in its values.
+        """
         return math.inner(x, u, u if v is None else v, c=self._c, keepdim=keepdim, dim=dim)
 
     def norm(self, x: Tensor, u: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Metric norm of ``u`` at ``x``."""
+        """Metric norm of ``u`` at ``x``; check-free in its values."""
         return math.norm(x, u, c=self._c, keepdim=keepdim, dim=dim)
 
     def egrad2rgrad(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Riemannian gradient from the Euclidean gradient ``u``."""
+        """Riemannian gradient from the Euclidean gradient ``u``; check-free in its values."""
         return math.egrad2rgrad(x, u, c=self._c, dim=dim)
 
     def gyration(self, x: Tensor, y: Tensor, z: Tensor, *, dim: int = -1) -> Tensor:
-        """``gyr[x, y] z``."""
+        """``gyr[x, y] z``; check-free in its values."""
         return math.gyration(x, y, z, c=self._c, dim=dim)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``."""
+        """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``.
+
+        Check-free in its values.
+        """
         return math.parallel_transport(x, y, v, c=self._c, dim=dim)
 
     def transp0(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport from the origin to ``y``."""
+        """Parallel transport from the origin to ``y``; check-free in its values."""
         return math.parallel_transport0(y, u, c=self._c, dim=dim)
 
     def transp0back(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport from ``y`` to the origin."""
+        """Parallel transport from ``y`` to the origin; check-free in its values."""
         return math.parallel_transport0back(y, u, c=self._c, dim=dim)
 
     def expmap_transp(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """``y = exp_x(u)``, and ``v`` transported from ``x`` to ``y`` (as projected)."""
+        """``y = exp_x(u)``, and ``v`` transported from ``x`` to ``y`` (as projected).
+
+        Check-free in its values.
+        """
         y = self.expmap(x, u, project=project, dim=dim)
         return y, self.transp(x, y, v, dim=dim)
 
     def retr_transp(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1
     ) -> tuple[Tensor, Tensor]:
-        """The same as :meth:`expmap_transp`."""
+        """The same as :meth:`expmap_transp`; check-free in its values."""
         return self.expmap_transp(x, u, v, dim=dim)
 
     def transp_follow_expmap(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """``v`` transported from ``x`` to ``exp_x(u)``."""
+        """``v`` transported from ``x`` to ``exp_x(u)``; check-free in its values."""
         return self.expmap_transp(x, u, v, dim=dim, project=project)[1]
 
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
-        """The same as :meth:`transp_follow_expmap`."""
+        """The same as :meth:`transp_follow_expmap`; check-free in its values."""
         return self.expmap_transp(x, u, v, dim=dim)[1]
 
     # Making points
@@ -406,11 +520,17 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> Tensor:
         shape = geoopt.utils.size2shape(*size)
         self._assert_check_shape(shape, "x")
-        return torch.empty(
-            shape,
-            dtype=torch.get_default_dtype() if dtype is None else dtype,
-            device=self.c_reference.device if device is None else device,
-        )
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"size must be integers that are not negative, got {shape!r}")
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        num.check_dtype(dtype)
+        try:
+            place = self.c_reference.device if device is None else torch.device(device)
+            return torch.empty(shape, dtype=dtype, device=place)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"cannot make points of shape {shape} on {device!r}: {error}"
+            ) from error
 
     def random_normal(
         self,
@@ -423,9 +543,12 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         """``exp_0`` of normal vectors with ``mean`` and standard deviation ``std / sqrt(d)``.
 
         ``size`` is the shape, coordinates last; the dtype is torch's default unless given. The
-        result is a ``geoopt.ManifoldTensor``.
+        result is a ``geoopt.ManifoldTensor``. Check-free in its values.
         """
-        noise = self._empty(size, dtype, device).normal_()
+        noise = self._empty(size, dtype, device)
+        _check_law("mean", mean, noise)
+        _check_law("std", std, noise, least=0.0)
+        noise.normal_()
         points = self.expmap0(noise * std / noise.shape[-1] ** 0.5 + mean)
         return geoopt.ManifoldTensor(points, manifold=self)  # type: ignore[no-any-return]
 
@@ -442,9 +565,15 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         """Points ``exp_mean(v / lambda_mean)``, ``v`` normal with deviation ``std`` in the metric.
 
         :class:`ternvae.manifolds.WrappedNormal` is the same law with a density and gradients.
+        Check-free in its values.
         """
+        check_tensor(mean)
         dtype = mean.dtype if dtype is None else dtype
-        noise = self._empty(size, dtype, mean.device if device is None else device).normal_()
+        noise = self._empty(size, dtype, mean.device if device is None else device)
+        check_vectors((noise, mean), 1.0, -1)
+        _check_law("mean", mean, noise)
+        _check_law("std", std, noise, least=0.0)
+        noise.normal_()
         points = self.expmap(mean, noise * std / self.lambda_x(mean, keepdim=True))
         return geoopt.ManifoldTensor(points, manifold=self)  # type: ignore[no-any-return]
 
@@ -458,3 +587,34 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         """The origin, repeated to shape ``size``; ``seed`` (geoopt's) decides nothing."""
         zeros = self._empty(size, dtype, device).zero_()
         return geoopt.ManifoldTensor(zeros, manifold=self)  # type: ignore[no-any-return]
+
+
+def _check_has_coordinates(x: Tensor) -> None:
+    check_tensor(x)
+    if x.ndim == 0:
+        raise ValueError(f"points need a dimension of coordinates, got shape {tuple(x.shape)}")
+
+
+def _check_has_values(x: Tensor) -> None:
+    if x.is_meta:
+        raise ValueError(
+            f"points of shape {tuple(x.shape)} on the device meta have no values to check"
+        )
+
+
+def _check_callable(fn: Any) -> None:
+    if not callable(fn):
+        raise TypeError(f"expected functions of tangent vectors, got {type(fn).__name__}: {fn!r}")
+
+
+def _check_law(name: str, value: Any, noise: Tensor, least: float = -float("inf")) -> None:
+    """Raise unless a mean or deviation, a number or a tensor, fits the shape of the noise."""
+    if not isinstance(value, Tensor):
+        check_real(value, name, least=least)
+        return
+    check_beside(value, name, noise)
+    if broadcast_shape(value.shape, noise.shape) != noise.shape:
+        raise ValueError(
+            f"{name} of shape {tuple(value.shape)} does not broadcast to the size "
+            f"{tuple(noise.shape)} that was asked for"
+        )

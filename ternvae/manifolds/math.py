@@ -9,11 +9,15 @@ Conventions shared by every function:
 * ``dim`` is the coordinate dimension, ``d`` long; the others are batch dimensions and broadcast.
   Results that are one number per point drop ``dim`` unless ``keepdim=True``.
 * float32 or float64 in, the same out (the wider one if they are mixed). Values are computed in
-  float64 and rounded once. Other dtypes raise ``TypeError``.
-* **Nothing is checked or clamped** except the dtype: a point on or outside the rim gives inf, NaN
-  or a meaningless number; :class:`PoincareBall` projects and checks. There are no branches on data
-  and nothing is read back to the host, so ``torch.compile(fullgraph=True)`` and graph capture have
-  nothing to trip over.
+  float64 and rounded once.
+* **Form is checked, values are not.** What is no tensor, a dtype other than these two, or a number
+  of the wrong kind raises ``TypeError``; shapes, devices and dimensions that do not fit, and a
+  Python number out of range (``c`` above all), raise ``ValueError``: always before anything is
+  computed. The elements of tensors, ``c`` among them, are neither checked nor clamped: NaN gives
+  NaN, and a point on or outside the rim gives inf, NaN or a meaningless number. Points from outside
+  are checked by ``PoincareBall.assert_check_point_on_manifold``, or moved inside by
+  :func:`project`. So there are no branches on data, nothing is read back to the host, and
+  ``torch.compile(fullgraph=True)`` and graph capture have nothing to trip over.
 * Derivatives are by formula (:mod:`ternvae.manifolds.rules`), finite everywhere inside the ball, at
   the origin and at ``x = y`` included; ``create_graph=True`` gives second derivatives.
 * ``limit``, where a function has it, confines the result as :func:`project` would, for free: a
@@ -28,6 +32,15 @@ import torch
 from torch import Tensor
 
 from ternvae.manifolds import numerics as num
+from ternvae.manifolds.arguments import (
+    broadcast_shape,
+    check_factors,
+    check_limit,
+    check_matrix,
+    check_tensor,
+    check_vectors,
+    number_per_point,
+)
 from ternvae.manifolds.midpoint import weighted_midpoint
 from ternvae.manifolds.numerics import Curvature, Limit
 from ternvae.manifolds.rows import apply
@@ -68,16 +81,10 @@ def _per_point(value: Tensor, dim: int, keepdim: bool) -> Tensor:
     return value if keepdim else value.squeeze(dim)
 
 
-def _number(t: float | Tensor, like: Tensor, other: Tensor) -> Tensor:
-    """``t`` as a tensor that has as many dimensions as the broadcast points."""
-    ndim = max(like.ndim, other.ndim)
-    if isinstance(t, Tensor):
-        return t.reshape((1,) * (ndim - t.ndim) + t.shape)
-    return torch.full((1,) * ndim, t, dtype=like.dtype, device=like.device)
-
-
 def lambda_x(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
     """Conformal factor ``2 / (1 - c |x|^2)`` ([GBH], section 2.1 and 2.2).
+
+    Check-free in its values.
 
     Args:
         x: points, (..., d).
@@ -96,7 +103,7 @@ def inner(
 ) -> Tensor:
     """Metric inner product ``lambda_x^2 <u, v>`` of tangent vectors ``u``, ``v`` at ``x``.
 
-    Shapes: ``x``, ``u``, ``v`` (..., d) -> (...).
+    Shapes: ``x``, ``u``, ``v`` (..., d) -> (...). Check-free in its values.
     """
     return _per_point(apply(tangent.Inner, x, u, v, c=c, dim=dim), dim, keepdim)
 
@@ -105,6 +112,7 @@ def norm(x: Tensor, u: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
     """Metric norm ``lambda_x |u|`` of the tangent vector ``u`` at ``x``.
 
     Shapes: ``x``, ``u`` (..., d) -> (...). The subgradient at ``u = 0`` is 0.
+    Check-free in its values.
     """
     return _per_point(apply(tangent.Norm, x, u, c=c, dim=dim), dim, keepdim)
 
@@ -113,6 +121,7 @@ def egrad2rgrad(x: Tensor, grad: Tensor, *, c: Curvature, dim: int = -1) -> Tens
     """Riemannian gradient ``grad / lambda_x^2`` of a function whose Euclidean gradient is ``grad``.
 
     The inverse of the metric tensor applied to the differential. Shapes: (..., d) -> (..., d).
+    Check-free in its values.
     """
     return apply(tangent.RiemannianGradient, x, grad, c=c, dim=dim)
 
@@ -129,7 +138,7 @@ def mobius_add(
     The denominator is a sum of positive terms and the numerator's terms are each at most a small
     multiple of their sum, so nothing cancels, not even for ``y`` near ``-x`` at the rim.
 
-    Shapes: ``x``, ``y`` (..., d) -> (..., d).
+    Shapes: ``x``, ``y`` (..., d) -> (..., d). Check-free in its values.
     """
     return apply(pairs.MobiusAdd, x, y, c=c, dim=dim, limit=limit)
 
@@ -139,7 +148,7 @@ def mobius_sub(
 ) -> Tensor:
     """Moebius subtraction ``x (-) y = x (+) (-y)`` ([GBH], section 2.2).
 
-    Shapes: ``x``, ``y`` (..., d) -> (..., d).
+    Shapes: ``x``, ``y`` (..., d) -> (..., d). Check-free in its values.
     """
     return apply(pairs.MobiusSub, x, y, c=c, dim=dim, limit=limit)
 
@@ -150,6 +159,8 @@ def mobius_scalar_mul(
     """Moebius multiple ``r (x) x = tanh(r artanh(s)) x / s``, ``s = sqrt(c)|x|`` ([GBH], 2.2).
 
     The point at ``r`` times the distance of ``x`` from the origin, on the same diameter.
+
+    Check-free in its values.
 
     Args:
         r: the factor, a number or a tensor of one number per point: it broadcasts against ``x``
@@ -162,7 +173,7 @@ def mobius_scalar_mul(
     Returns:
         (..., d).
     """
-    r = _number(r, x, x)
+    r = number_per_point(r, "r", dim, x)
     return apply(radial.ScalarMul, x, r, c=c, dim=dim, limit=limit, per_point=1)
 
 
@@ -173,8 +184,11 @@ def mobius_matvec(
 
     The product ``M log_0(x)`` is a matrix product in the dtype of the arguments.
 
-    Shapes: ``matrix`` (..., e, d), ``x`` (..., d) -> (..., e).
+    Shapes: ``matrix`` (..., e, d), ``x`` (..., d) -> (..., e). Check-free in its values.
     """
+    check_vectors((x,), c, dim)
+    check_limit(limit)
+    check_matrix(matrix, x, dim)
     u = logmap0(x, c=c, dim=dim).movedim(dim, -1)
     image = u @ matrix.mT if matrix.ndim == 2 else (matrix @ u.unsqueeze(-1)).squeeze(-1)
     return expmap0(image.movedim(-1, dim), c=c, dim=dim, limit=limit)
@@ -185,8 +199,12 @@ def mobius_pointwise_mul(
 ) -> Tensor:
     """Moebius product with a diagonal matrix, ``exp_0(w * log_0(x))`` ([GBH], section 2.4).
 
-    Shapes: ``w`` and ``x`` broadcast, (..., d) -> (..., d).
+    Shapes: ``w`` and ``x`` broadcast, (..., d) -> (..., d). Check-free in its values.
     """
+    check_vectors((x,), c, dim)
+    check_limit(limit)
+    dim = dim - x.ndim if dim >= 0 else dim  # w may have more dimensions than x
+    check_factors(w, x, dim)
     return expmap0(w * logmap0(x, c=c, dim=dim), c=c, dim=dim, limit=limit)
 
 
@@ -196,6 +214,8 @@ def gyration(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
     The closed form of Moebius gyrations ([U], chapter 3), rewritten in ``d = x + y`` so that every
     correction to the identity carries a factor ``d``: it stays a rotation to rounding error
     for ``y`` near ``-x`` at the rim, and is exactly the identity at ``y = -x``.
+
+    Check-free in its values.
 
     Args:
         x: points, (..., d).
@@ -207,6 +227,7 @@ def gyration(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
     Returns:
         (..., d).
     """
+    check_tensor(y)
     return apply(tangent.Rotation, -y, x, v, c=c, dim=dim)
 
 
@@ -217,7 +238,7 @@ def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
     number (``sinh^2 = tanh^2 / (1 - tanh^2)``) and accurate for near and for far points. The
     subgradient at ``x = y`` is 0.
 
-    Shapes: ``x``, ``y`` (..., d) -> (...).
+    Shapes: ``x``, ``y`` (..., d) -> (...). Check-free in its values.
     """
     return _per_point(apply(pairs.Dist, x, y, c=c, dim=dim), dim, keepdim)
 
@@ -225,7 +246,7 @@ def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 def dist0(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
     """Distance from the origin, ``2/sqrt(c) artanh(sqrt(c)|x|)`` ([GBH], 2.2); subgradient 0 at 0.
 
-    Shapes: ``x`` (..., d) -> (...).
+    Shapes: ``x`` (..., d) -> (...). Check-free in its values.
     """
     return _per_point(apply(radial.Dist0, x, c=c, dim=dim), dim, keepdim)
 
@@ -244,6 +265,8 @@ def dist2plane(
 
     ``1/sqrt(c) arsinh(2 sqrt(c) |<w, a>| / ((1 - c|w|^2) |a|))`` with ``w = (-p) (+) x``: the
     distance to the nearest point of ``{exp_p(u) : <u, a> = 0}``.
+
+    Check-free in its values.
 
     Args:
         x: points, (..., d).
@@ -268,6 +291,8 @@ def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     The same formula as :func:`dist`; the differences are formed pair by pair, never through a
     matrix product, so near pairs are as accurate as far ones. Coordinates are the last dimension.
 
+    Check-free in its values.
+
     Args:
         x: points, (..., n, d).
         y: points, (..., m, d).
@@ -276,6 +301,13 @@ def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     Returns:
         (..., n, m). Memory is proportional to n m, not n m d; subgradient 0 where ``x_i = y_j``.
     """
+    check_vectors((x, y), c, -1)
+    if x.ndim < 2 or y.ndim < 2:
+        raise ValueError(
+            f"expected x of shape (..., n, d) and y of shape (..., m, d), got {tuple(x.shape)} and "
+            f"{tuple(y.shape)}"
+        )
+    broadcast_shape(x.shape[:-2], y.shape[:-2])
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y, c = num.widen(x), num.widen(y), num.widen_curvature(c)
     differences = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
@@ -289,7 +321,7 @@ def expmap0(u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = Non
     """Exponential map at the origin, ``tanh(sqrt(c)|u|) u / (sqrt(c)|u|)`` ([GBH], section 2.3).
 
     ``dist0`` of the result is ``2 |u|``, the metric norm of ``u``. The Jacobian at 0 is the
-    identity. Shapes: ``u`` (..., d) -> (..., d).
+    identity. Shapes: ``u`` (..., d) -> (..., d). Check-free in its values.
     """
     return apply(radial.ExpMap0, u, c=c, dim=dim, limit=limit)
 
@@ -298,7 +330,7 @@ def logmap0(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Logarithm at the origin, ``artanh(sqrt(c)|x|) x / (sqrt(c)|x|)`` ([GBH], section 2.3).
 
     The inverse of :func:`expmap0`. The Jacobian at 0 is the identity.
-    Shapes: ``x`` (..., d) -> (..., d).
+    Shapes: ``x`` (..., d) -> (..., d). Check-free in its values.
     """
     return apply(radial.LogMap0, x, c=c, dim=dim)
 
@@ -313,6 +345,7 @@ def expmap(
     The Jacobian in ``u`` at ``u = 0`` is the identity.
 
     Shapes: points ``x``, tangent vectors ``u`` at ``x`` (..., d) -> points (..., d).
+    Check-free in its values.
     """
     return apply(pairs.ExpMap, x, u, c=c, dim=dim, limit=limit)
 
@@ -326,7 +359,7 @@ def logmap(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     cancels.
 
     Shapes: points ``x``, ``y`` (..., d) -> tangent vectors at ``x`` (..., d); 0 at ``x = y``, where
-    the Jacobian in ``y`` is the identity.
+    the Jacobian in ``y`` is the identity. Check-free in its values.
     """
     return apply(pairs.LogMap, x, y, c=c, dim=dim)
 
@@ -344,6 +377,8 @@ def geodesic(
 
     ``x (+) t (x) ((-x) (+) y) = exp_x(t log_x(y))``.
 
+    Check-free in its values.
+
     Args:
         t: time, any real number, or a tensor of one per point: it broadcasts against ``x`` and
             ``y`` and has size 1 along ``dim``.
@@ -356,14 +391,17 @@ def geodesic(
     Returns:
         (..., d).
     """
-    t = _number(t, x, y)
+    t = number_per_point(t, "t", dim, x, y)
     return apply(pairs.Geodesic, x, y, t, c=c, dim=dim, limit=limit, per_point=1)
 
 
 def midpoint(
     x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
 ) -> Tensor:
-    """The point halfway between ``x`` and ``y``: :func:`geodesic` at 1/2. Shapes: (..., d)."""
+    """The point halfway between ``x`` and ``y``: :func:`geodesic` at 1/2; check-free in its values.
+
+    Shapes: (..., d).
+    """
     return geodesic(0.5, x, y, c=c, dim=dim, limit=limit)
 
 
@@ -374,7 +412,7 @@ def parallel_transport(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: in
     and for ``x = 0`` [GBH], Theorem 4.
 
     Shapes: points ``x``, ``y``, tangent vectors ``v`` at ``x`` (..., d) -> tangent vectors at
-    ``y`` (..., d).
+    ``y`` (..., d). Check-free in its values.
     """
     return apply(tangent.Transport, x, y, v, c=c, dim=dim)
 
@@ -383,6 +421,7 @@ def parallel_transport0(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
     """Parallel transport from the origin to ``y``: ``(lambda_0 / lambda_y) v`` ([GBH], Theorem 4).
 
     Shapes: points ``y``, tangent vectors ``v`` at 0 (..., d) -> tangent vectors at ``y``.
+    Check-free in its values.
     """
     return apply(tangent.TransportFromOrigin, y, v, c=c, dim=dim)
 
@@ -391,6 +430,7 @@ def parallel_transport0back(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1
     """Parallel transport from ``y`` to the origin: ``(lambda_y / lambda_0) v`` ([GBH], Theorem 4).
 
     Shapes: points ``y``, tangent vectors ``v`` at ``y`` (..., d) -> tangent vectors at 0.
+    Check-free in its values.
     """
     return apply(tangent.TransportToOrigin, y, v, c=c, dim=dim)
 
@@ -401,6 +441,8 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
     The limit of ``sqrt(c)|x|`` is ``max_radius``, or the rim when that is None; how far inside a
     projected point lands is :func:`ternvae.manifolds.numerics.limit_of`. Idempotent.
 
+    Check-free in its values.
+
     Args:
         x: vectors of any finite norm, (..., d).
         c: curvature, c > 0.
@@ -410,7 +452,9 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
     Returns:
         (..., d).
     """
-    return apply(radial.Project, x, c=c, dim=dim, limit=num.limit_of(x.dtype, max_radius))
+    check_tensor(x)
+    limit = num.limit_of(x.dtype, num.check_max_radius(max_radius))
+    return apply(radial.Project, x, c=c, dim=dim, limit=limit)
 
 
 def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
@@ -419,7 +463,9 @@ def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     ``h = lambda_x x`` and ``t = (lambda_x - 1)/sqrt(c)``, the inverse stereographic projection.
 
     Shapes: ``x`` (..., d) -> (..., d + 1), the coordinate t last along ``dim``.
+    Check-free in its values.
     """
+    check_vectors((x,), c, dim)
     factor = lambda_x(num.widen(x), c=c, keepdim=True, dim=dim)
     up = (factor - 1.0) / num.sqrt(num.widen_curvature(c))
     return torch.cat((factor * x, up), dim=dim).to(x.dtype)
@@ -428,9 +474,15 @@ def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
 def sproj(h: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Points of the hyperboloid in the ball, the inverse of :func:`inv_sproj`.
 
-    ``h / (1 + sqrt(c) t)``. Shapes: (..., d + 1) -> (..., d).
+    ``h / (1 + sqrt(c) t)``. Shapes: (..., d + 1) -> (..., d). Check-free in its values.
     """
+    check_vectors((h,), c, dim)
     wide = num.widen(h)
     d = h.shape[dim] - 1
+    if d < 1:
+        raise ValueError(
+            f"points of the hyperboloid have two coordinates or more along dim={dim}, got shape "
+            f"{tuple(h.shape)}"
+        )
     up = 1.0 + num.sqrt(num.widen_curvature(c)) * wide.narrow(dim, d, 1)
     return (wide.narrow(dim, 0, d) / up).to(h.dtype)

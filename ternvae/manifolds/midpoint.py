@@ -13,6 +13,12 @@ import torch
 from torch import Tensor
 
 from ternvae.manifolds import numerics as num
+from ternvae.manifolds.arguments import (
+    broadcast_shape,
+    check_beside,
+    check_limit,
+    check_vectors,
+)
 from ternvae.manifolds.numerics import Curvature, Limit
 from ternvae.manifolds.rows import apply
 from ternvae.manifolds.rules import midpoint as rules
@@ -35,10 +41,11 @@ def weighted_midpoint(
 
     The point in the direction of ``S = sum w_i X_i``, where the ``X_i`` are the points on the
     hyperboloid: it minimises the weighted sum of ``cosh(sqrt(c) dist)``, commutes with isometries,
-    and is the midpoint of two points of equal weight. Evaluated without cancellation: with
-    ``a_i = w_i / (1 - c|x_i|^2)``, their sum A, that of the weights W, and ``m`` the mean of the
-    coordinates with weights a, ``-<S, S> = W^2 + 4c A sum a_i |x_i - m|^2`` and the midpoint is
-    ``2A m / (2A - W + sqrt(-<S, S>))``.
+    and is the midpoint of two points of equal weight. Check-free in its values.
+
+    Evaluated without cancellation: with ``a_i = w_i / (1 - c|x_i|^2)``, their sum A, that of the
+    weights W, and ``m`` the mean of the coordinates with weights a, ``-<S, S> = W^2 +
+    4c A sum a_i |x_i - m|^2`` and the midpoint is ``2A m / (2A - W + sqrt(-<S, S>))``.
 
     Args:
         xs: points, (..., d).
@@ -55,12 +62,18 @@ def weighted_midpoint(
 
     Returns:
         (..., d) without the averaged dimensions.
+
+    Raises:
+        TypeError: ``xs`` or ``weights`` is not a tensor of float32 or float64.
+        ValueError: shapes, devices or dimensions do not fit, or there is no point to average.
     """
+    check_vectors((xs,), c, dim)
+    check_limit(limit)
     dim = dim % xs.ndim
-    chosen = [k for k in range(xs.ndim) if k != dim] if reducedim is None else reducedim
-    averaged = tuple(sorted(k % xs.ndim for k in chosen))
+    averaged = _averaged(xs, reducedim, dim)
     w = None
     if weights is not None:
+        _check_weights(weights, xs, dim)
         w = weights.reshape((1,) * (xs.ndim - 1 - weights.ndim) + weights.shape).unsqueeze(dim)
         xs, w = _broadcast(xs, w, dim)
         if posweight:
@@ -75,6 +88,32 @@ def weighted_midpoint(
     elif limit is not None:
         mean = apply(radial.Project, mean, c=c, dim=dim, limit=limit)
     return mean if keepdim else mean.squeeze(averaged)
+
+
+def _averaged(xs: Tensor, reducedim: Sequence[int] | None, dim: int) -> tuple[int, ...]:
+    """The dimensions to average over, in order; torch takes an empty choice for all of them."""
+    chosen = [k for k in range(xs.ndim) if k != dim] if reducedim is None else list(reducedim)
+    known = [k for k in chosen if type(k) is int and -xs.ndim <= k < xs.ndim]
+    averaged = tuple(sorted({k % xs.ndim for k in known}))
+    if not averaged or dim in averaged or len(averaged) < len(chosen):
+        raise ValueError(
+            f"reducedim must name batch dimensions, each once and at least one, got {chosen!r} for "
+            f"points of shape {tuple(xs.shape)} with coordinates along dim={dim}"
+        )
+    if math.prod([xs.shape[k] for k in averaged]) == 0:
+        raise ValueError(f"there is no point to average, got shape {tuple(xs.shape)}")
+    return averaged
+
+
+def _check_weights(weights: Tensor, xs: Tensor, dim: int) -> None:
+    check_beside(weights, "weights", xs)
+    batch = (*xs.shape[:dim], *xs.shape[dim + 1 :])
+    if weights.ndim > len(batch):
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} have more dimensions than points of shape "
+            f"{tuple(xs.shape)} have without their coordinates"
+        )
+    broadcast_shape(batch, weights.shape)
 
 
 def _broadcast(xs: Tensor, w: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
 from ternvae.manifolds import numerics as num
+from ternvae.manifolds.arguments import (
+    broadcast_shape,
+    check_beside,
+    check_real,
+    check_tensor,
+    check_vectors,
+)
 from ternvae.manifolds.ball import PoincareBall
 from ternvae.manifolds.math import expmap
 
@@ -36,6 +43,18 @@ class _InsideBall(constraints.Constraint):
 
     def __repr__(self) -> str:
         return f"InsideBall({self._ball.extra_repr()})"
+
+
+class _PositiveFinite(constraints.Constraint):
+    """Vectors of positive, finite numbers; torch's ``positive`` takes infinity, too."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        return ((value > 0.0) & value.isfinite()).all(dim=-1)
+
+    def __repr__(self) -> str:
+        return "PositiveFinite()"
 
 
 class WrappedNormal(Distribution):
@@ -65,13 +84,16 @@ class WrappedNormal(Distribution):
         scale: standard deviations, positive, broadcastable with ``loc``: (..., d), (..., 1) for an
             isotropic law, or a number.
         ball: the manifold.
-        validate_args: check arguments and samples (reads values back to the host); torch's default
-            if None.
+        validate_args: check the values of arguments and samples, too (reads them back to the
+            host); torch's default if None. With False the law is check-free in its values: NaN and
+            what is outside of the ball give NaN or meaningless numbers.
 
     Raises:
-        TypeError: ``loc`` is not float32 or float64.
-        ValueError: ``loc`` has no coordinate dimension; or, when validating, it is not inside the
-            ball, or ``scale`` is not positive.
+        TypeError: ``loc`` or ``scale`` is not a number or a tensor of float32 or float64, or
+            ``ball`` not a :class:`PoincareBall`.
+        ValueError: shapes or devices do not fit, a number given as scale is not positive and
+            finite; or, when validating, ``loc`` is not inside the ball, or a scale not positive
+            and finite.
     """
 
     has_rsample = True
@@ -85,13 +107,17 @@ class WrappedNormal(Distribution):
         ball: PoincareBall,
         validate_args: bool | None = None,
     ) -> None:
-        num.check_dtype(loc.dtype)
+        check_tensor(loc)
         if loc.ndim == 0:
-            raise ValueError("loc must have a coordinate dimension, got a 0-dim tensor")
+            raise ValueError("loc must have a coordinate dimension, got a tensor of shape ()")
+        if not isinstance(ball, PoincareBall):
+            raise TypeError(f"ball must be a PoincareBall, got {type(ball).__name__}: {ball!r}")
+        if validate_args is not None and not isinstance(validate_args, bool):
+            raise TypeError(f"validate_args must be True, False or None, got {validate_args!r}")
+        shape = _check_scale(scale, loc)
         if not isinstance(scale, Tensor):
             scale = loc.new_full((), scale)
         self.ball = ball
-        shape = torch.broadcast_shapes(loc.shape, scale.shape)  # type: ignore[no-untyped-call]
         self.loc, self.scale = loc.expand(shape), scale.expand(shape)
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
 
@@ -100,7 +126,7 @@ class WrappedNormal(Distribution):
         """What :meth:`__init__` checks when validating."""
         return {
             "loc": _InsideBall(self.ball),
-            "scale": constraints.independent(constraints.positive, 1),  # type: ignore[no-untyped-call]
+            "scale": _PositiveFinite(),
         }
 
     @property
@@ -119,16 +145,26 @@ class WrappedNormal(Distribution):
         return self.loc
 
     def expand(self, batch_shape: Any, _instance: "WrappedNormal | None" = None) -> "WrappedNormal":
-        """Return the same law with a larger ``batch_shape`` (a view)."""
-        shape = torch.Size(batch_shape) + self.event_shape
-        loc, scale = self.loc.expand(shape), self.scale.expand(shape)
+        """Return the same law with a larger ``batch_shape`` (a view).
+
+        Raises:
+            TypeError: ``batch_shape`` is not made of integers.
+            ValueError: the batch shape of the law does not expand to it.
+        """
+        shape = _size(batch_shape, "batch_shape") + self.event_shape
+        try:
+            loc, scale = self.loc.expand(shape), self.scale.expand(shape)
+        except RuntimeError:
+            raise ValueError(
+                f"batch_shape: {tuple(self.batch_shape)} does not expand to {tuple(batch_shape)}"
+            ) from None
         new = WrappedNormal(loc, scale, self.ball, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
     def _draw(self, sample_shape: Any) -> tuple[Tensor, Tensor]:
         """``(z, v)``: the sample and its frame coordinates."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+        shape = self._extended_shape(_size(sample_shape, "sample_shape"))
         v = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         u = v / self.ball.lambda_x(self.loc, keepdim=True)
         limit = num.limit_of(self.loc.dtype, None)
@@ -143,7 +179,12 @@ class WrappedNormal(Distribution):
         return (num.widen(gauss).sum(dim=-1) - (d - 1) * stretch).to(v.dtype)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Reparametrised samples, ``sample_shape + batch_shape + (d,)``."""
+        """Reparametrised samples, ``sample_shape + batch_shape + (d,)``.
+
+        Raises:
+            TypeError: ``sample_shape`` is not made of integers.
+            ValueError: one of them is negative.
+        """
         return self._draw(sample_shape)[0]
 
     def rsample_with_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
@@ -151,12 +192,24 @@ class WrappedNormal(Distribution):
 
         Returns:
             ``(z, log_prob)`` of shapes ``sample_shape + batch_shape + (d,)`` and without ``(d,)``.
+
+        Raises:
+            TypeError: ``sample_shape`` is not made of integers.
+            ValueError: one of them is negative.
         """
         z, v = self._draw(sample_shape)
         return z, self._log_density(v)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of ``value`` (..., d) with respect to the Riemannian volume: (...)."""
+        """Log-density of ``value`` (..., d) with respect to the Riemannian volume: (...).
+
+        Raises:
+            TypeError: ``value`` is not a tensor of float32 or float64.
+            ValueError: its shape or device does not fit; or, when validating, it has a row outside
+                of the ball. Without validation this is check-free in its values.
+        """
+        check_vectors((value, self.loc), 1.0, -1)
+        broadcast_shape(value.shape, self.loc.shape)
         if self._validate_args:
             self._validate_sample(value)
         u = self.ball.logmap(self.loc, value)
@@ -173,10 +226,20 @@ def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: in
         (...), the broadcast batch shape.
 
     Raises:
-        ValueError: ``n_samples < 1``, or the two balls differ in curvature.
+        TypeError: an argument is not a :class:`WrappedNormal`, or ``n_samples`` not an integer.
+        ValueError: ``n_samples < 1``, or the two laws differ in curvature, dimension or device.
     """
+    for law in (posterior, prior):
+        if not isinstance(law, WrappedNormal):
+            raise TypeError(f"expected a WrappedNormal, got {type(law).__name__}: {law!r}")
+    if type(n_samples) is not int:
+        raise TypeError(
+            f"n_samples must be an integer, got {type(n_samples).__name__}: {n_samples!r}"
+        )
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_vectors((posterior.loc, prior.loc), 1.0, -1)
+    broadcast_shape(posterior.loc.shape, prior.loc.shape)
     if posterior.ball is not prior.ball and bool(posterior.ball.c != prior.ball.c):
         raise ValueError(
             f"the two laws must live on one ball, got curvatures {posterior.ball.c.item()!r} and "
@@ -184,6 +247,32 @@ def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: in
         )
     z, log_q = posterior.rsample_with_log_prob((n_samples,))
     return (log_q - prior.log_prob(z)).mean(dim=0)
+
+
+def _check_scale(scale: Any, loc: Tensor) -> torch.Size:
+    """Raise unless the scales fit the centres; returns the shape that both have together."""
+    if not isinstance(scale, Tensor):
+        check_real(scale, "scale")
+        if scale <= 0.0:
+            raise ValueError(f"scale must be positive, got {scale!r}")
+        return loc.shape
+    check_beside(scale, "scale", loc)
+    if scale.ndim and scale.shape[-1] not in (1, loc.shape[-1]):
+        raise ValueError(
+            f"scale must have one number or {loc.shape[-1]} for each centre, got shape "
+            f"{tuple(scale.shape)} for loc of shape {tuple(loc.shape)}"
+        )
+    return broadcast_shape(loc.shape, scale.shape)
+
+
+def _size(shape: Any, name: str) -> torch.Size:
+    try:
+        size = torch.Size(shape)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of integers, got {shape!r}") from None
+    if any(n < 0 for n in size):
+        raise ValueError(f"{name} must not be negative, got {tuple(size)}")
+    return size
 
 
 @register_kl(WrappedNormal, WrappedNormal)  # type: ignore[no-untyped-call, untyped-decorator]

@@ -54,7 +54,7 @@ def check_curvature(c: Curvature) -> float:
 
     Raises:
         TypeError: ``c`` is not a real number or a tensor of one.
-        ValueError: ``c`` has more than one element, is not finite, or is not positive.
+        ValueError: ``c`` has more than one element or none, is not finite, or is not positive.
     """
     if isinstance(c, Tensor):
         if c.numel() != 1:
@@ -62,9 +62,16 @@ def check_curvature(c: Curvature) -> float:
         c = c.detach()
         if c.dtype == torch.bool or c.is_complex():
             raise TypeError(f"c must be a real number, got a tensor of dtype {c.dtype}")
+        if c.is_meta:
+            raise ValueError(
+                "c must have a value, got a tensor on the device meta, which holds none"
+            )
     elif isinstance(c, bool) or not isinstance(c, int | float):
         raise TypeError(f"c must be a real number or a 0-dim tensor, got {type(c).__name__}: {c!r}")
-    value = float(c)
+    try:
+        value = float(c)
+    except OverflowError:
+        value = math.inf
     if not (math.isfinite(value) and value > 0.0):
         raise ValueError(
             f"c must be positive and finite (the ball has sectional curvature -c), got {value!r}"

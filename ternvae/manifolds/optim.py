@@ -64,7 +64,8 @@ class RiemannianAdam(Optimizer):
         ValueError: a hyperparameter is out of range; ``foreach`` and ``fused`` are both set;
             ``foreach`` with a tensor ``lr`` that is not capturable; ``capturable`` with tensors on
             the CPU; or ``weight_decay`` for a manifold that has no notion of it.
-        TypeError: a gradient is sparse (raised by :meth:`step`).
+        TypeError: a hyperparameter is not a number or a flag not a bool; ``params`` is not made of
+            tensors; or a gradient is sparse (raised by :meth:`step`).
     """
 
     def __init__(
@@ -96,9 +97,24 @@ class RiemannianAdam(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; its own hyperparameters are checked like those of the constructor."""
+        """Add a copy of a group; its hyperparameters are checked like those of the constructor.
+
+        Args:
+            param_group: ``params`` and whatever differs from the constructor's hyperparameters.
+
+        Raises:
+            TypeError: it is not a dict, or as for the constructor.
+            ValueError: it has no ``params``, or as for the constructor.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(
+                f"param_group must be a dict, got {type(param_group).__name__}: {param_group!r}"
+            )
+        if "params" not in param_group:
+            raise ValueError(f"param_group needs params, got the keys {sorted(param_group)}")
         _check_hyperparameters({**self.defaults, **param_group})
-        super().add_param_group(param_group)
+        # torch completes the group in place, and it is the caller's.
+        super().add_param_group(dict(param_group))
         try:
             _check_parameters(self.param_groups[-1])
         except ValueError:
@@ -111,14 +127,22 @@ class RiemannianAdam(Optimizer):
     ) -> float | Tensor | None:
         """Take one step; gradients are read, never written.
 
+        The parameters themselves are what a step changes; everything else is left as it is. The
+        values of gradients are check-free: NaN gives NaN parameters.
+
         Args:
             closure: re-evaluates the model, with gradients, and returns the loss.
 
         Returns:
             What the closure returned, or None.
+
+        Raises:
+            TypeError: ``closure`` cannot be called, or a gradient is sparse.
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(f"closure must be a function or None, got {closure!r}")
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
@@ -207,7 +231,7 @@ class RiemannianAdam(Optimizer):
         rows += [_joined([s[name] for s in states]) for name in names]
         formula = adam.step(group["weight_decay"] != 0.0, group["amsgrad"])
         hyperparameters = _hyperparameters(group, points, states)
-        limit = ball._limit(points[0].dtype)
+        limit = ball._limit(points[0])
         compiling = torch.compiler.is_compiling()
         if programs.fits(rows) and not compiling and not isinstance(group["lr"], Tensor):
             numbers: Any = hyperparameters  # none is a tensor here
@@ -363,6 +387,10 @@ def _refuse_sparse(p: Tensor) -> None:
 
 
 def _check_hyperparameters(group: dict[str, Any]) -> None:
+    for name in ("amsgrad", "maximize", "capturable", "foreach", "fused"):
+        flag = group[name]
+        if not isinstance(flag, bool) and not (flag is None and name in ("foreach", "fused")):
+            raise TypeError(f"{name} must be True or False, got {flag!r}")
     lr = group["lr"]
     if isinstance(lr, Tensor):
         if lr.numel() != 1:
@@ -372,14 +400,26 @@ def _check_hyperparameters(group: dict[str, Any]) -> None:
                 "foreach=True needs a float lr unless capturable=True, got lr as a tensor"
             )
     for name in ("lr", "eps", "weight_decay"):
+        if not (name == "lr" and isinstance(lr, Tensor)):
+            _check_number(name, group[name])
         # Written so that NaN fails too.
         if not 0.0 <= float(group[name]) < float("inf"):
             raise ValueError(f"{name} must be finite and not negative, got {group[name]!r}")
     betas = group["betas"]
+    if not isinstance(betas, tuple | list):
+        raise TypeError(f"betas must be a pair of numbers, got {betas!r}")
+    for beta in betas:
+        _check_number(f"betas={betas!r}: each", beta)
     if len(betas) != 2 or not all(0.0 <= float(beta) < 1.0 for beta in betas):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
     if group["foreach"] and group["fused"]:
         raise ValueError("foreach=True and fused=True exclude each other, got both")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Numbers only: float() would take strings and truth values, too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
 
 
 def _check_parameters(group: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ternvae.manifolds import numerics as num
 from ternvae.manifolds import programs
+from ternvae.manifolds.arguments import broadcast_shape, check_limit, check_vectors
 from ternvae.manifolds.numerics import Curvature, Limit
 from ternvae.manifolds.vectors import Metric
 
@@ -145,10 +145,14 @@ def apply(
         dtype of the vectors.
 
     Raises:
-        TypeError: an input is neither float32 nor float64.
+        TypeError: an input is not a tensor of float32 or float64, ``c`` is not a number, or
+            ``dim`` not an integer.
+        ValueError: widths, batch dimensions or devices do not fit, ``dim`` is no dimension, or
+            ``c``, given as a Python number, is not positive and finite.
     """
-    for t in inputs:
-        num.check_dtype(t.dtype)
+    check_vectors(inputs, c, dim, per_point)
+    if limit is not None:
+        check_limit(limit)
     if isinstance(c, Tensor) and c.dtype != torch.float64:
         c = c.double()
     last = dim in (-1, inputs[0].ndim - 1)
@@ -175,7 +179,7 @@ def _broadcast(inputs: tuple[Tensor, ...], per_point: int) -> tuple[Tensor, ...]
     vectors = inputs[: len(inputs) - per_point]
     if per_point == 0 and all(t.shape == vectors[0].shape for t in vectors):
         return inputs
-    shape = torch.broadcast_shapes(*(t.shape for t in inputs))  # type: ignore[no-untyped-call]
+    shape = broadcast_shape(*(t.shape for t in inputs))
     numbers = inputs[len(vectors) :]
     return (
         *(t.expand(shape) for t in vectors),

@@ -11,8 +11,8 @@ Conventions, which every other part relies on:
 
 ``valuation``, ``padic_distance`` and ``TernarySpace`` check what they are given.
 ``digits_of``, ``indices_of`` and the draws ``indices_at_valuation`` and
-``partners_at_valuation`` trust it: they are for index tensors known to be valid, and never wait
-for the device.
+``partners_at_valuation`` check dtypes, shapes and devices but trust the values of tensors: they
+are for index tensors known to be valid, and never wait for the device.
 """
 
 from ternvae.padic.sampling import indices_at_valuation, partners_at_valuation

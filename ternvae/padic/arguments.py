@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["WholeNumbers", "whole_number", "whole_numbers"]
+__all__ = ["WholeNumbers", "broadcast_shape", "integer_tensor", "whole_number", "whole_numbers"]
 
 WholeNumbers: TypeAlias = "npt.ArrayLike | Tensor"
 
@@ -95,7 +95,47 @@ def whole_number(value: object, *, name: str, low: int, high: int, remedy: str) 
     raise ValueError(f"{name}: got {value!r}, expected an integer from {low} to {high}; {remedy}")
 
 
+def integer_tensor(values: object, name: str) -> Tensor:
+    """The values as they are, if they are an int64 tensor; nothing is read from the device.
+
+    Raises:
+        TypeError: they are not.
+    """
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name}: expected an int64 tensor, got {type(values).__name__}: {values!r}; convert "
+            "with torch.as_tensor(...)"
+        )
+    if values.dtype != torch.int64:
+        raise TypeError(
+            f"{name}: expected an int64 tensor, got dtype {values.dtype}; convert with .long()"
+        )
+    return values
+
+
+def broadcast_shape(a: Tensor, b: Tensor, names: str) -> torch.Size:
+    """The common shape of two tensors on one device.
+
+    Raises:
+        ValueError: they are on two, or their shapes do not broadcast.
+    """
+    if a.device != b.device:
+        raise ValueError(f"{names}: are on {a.device} and {b.device}; move one with .to()")
+    try:
+        shape: torch.Size = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        raise ValueError(
+            f"{names}: shapes {tuple(a.shape)} and {tuple(b.shape)} do not broadcast"
+        ) from None
+    return shape
+
+
 def _checked_tensor(values: Tensor, domain: _Domain) -> Tensor:
+    if values.is_meta:
+        raise ValueError(
+            f"{domain.name}: got a tensor of shape {tuple(values.shape)} on the device meta, which "
+            "has no values to check; the functions of ternvae.padic that are check-free take it"
+        )
     values = values.detach()
     if values.dtype == torch.bool or values.dtype.is_complex:
         if values.numel():

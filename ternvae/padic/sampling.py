@@ -1,6 +1,6 @@
 """Seeded draws of indices by valuation, for training and metrics.
 
-Nothing here checks its input or reads back to the host; memory does not grow with 3^n_digits.
+Values are not checked and nothing is read back to the host; memory does not grow with 3^n_digits.
 The integers i != 0 of the space with v(i) = v are i = 3^v m with 0 < m < 3^(n-v) and 3 not
 dividing m. Those m, in order 1, 2, 4, 5, 7, ..., are ``3 * (k // 2) + 1 + k % 2`` for
 k = 0, ..., 2 * 3^(n-1-v) - 1, so a uniform k gives a uniform index of the level.
@@ -14,7 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ternvae.padic.arguments import broadcast_shape, integer_tensor, whole_number
+
 __all__ = ["indices_at_valuation", "partners_at_valuation"]
+
+_MAX_DIGITS = 20  # beyond it, a 63-bit draw modulo the size of a level is no longer uniform
 
 
 def indices_at_valuation(
@@ -29,7 +33,15 @@ def indices_at_valuation(
 
     Returns:
         int64 tensor of the shape and on the device of ``valuation``.
+
+    Check-free in its values: a negative valuation gives 0, one above n_digits gives index 0.
+
+    Raises:
+        TypeError: ``valuation`` is not an int64 tensor, or ``generator`` no generator.
+        ValueError: ``n_digits`` is not an integer from 1 to 20, or the devices differ.
     """
+    integer_tensor(valuation, "valuation")
+    _check(n_digits, generator, valuation)
     rank = (n_digits - 1 - valuation).clamp(min=0)
     size = 2 * torch.pow(3, rank)
     draw = torch.randint(
@@ -57,8 +69,42 @@ def partners_at_valuation(
 
     Returns:
         int64 tensor of the broadcast shape.
+
+    Check-free in its values, as :func:`indices_at_valuation` is; other indices are taken modulo
+    3^n_digits.
+
+    Raises:
+        TypeError: ``i`` or ``valuation`` is not an int64 tensor, or ``generator`` no generator.
+        ValueError: ``n_digits`` is not an integer from 1 to 20, shapes do not broadcast, or the
+            devices differ.
     """
+    integer_tensor(i, "i")
+    integer_tensor(valuation, "valuation")
+    broadcast_shape(i, valuation, "i, valuation")
+    _check(n_digits, generator, valuation)
     valuation = valuation.expand_as(i + valuation)  # one draw per element, also where v repeats
     step = indices_at_valuation(valuation, n_digits=n_digits, generator=generator)
     size: int = 3**n_digits
     return (i + step) % size
+
+
+def _check(n_digits: object, generator: object, valuation: Tensor) -> None:
+    whole_number(
+        n_digits,
+        name="n_digits",
+        low=1,
+        high=_MAX_DIGITS,
+        remedy="pass the n_digits of the space",
+    )
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {type(generator).__name__}: "
+            f"{generator!r}"
+        )
+    if generator.device.type != valuation.device.type:
+        raise ValueError(
+            f"generator: is on {generator.device}, but the valuations are on {valuation.device}; "
+            "make one with torch.Generator(device=...)"
+        )

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ternvae.padic.arguments import WholeNumbers, whole_number, whole_numbers
+from ternvae.padic.arguments import (
+    WholeNumbers,
+    broadcast_shape,
+    integer_tensor,
+    whole_number,
+    whole_numbers,
+)
 from ternvae.padic.permutation import permute, round_keys
 from ternvae.padic.valuation import reciprocal_power, valuation
 
@@ -24,11 +30,12 @@ __all__ = ["TernarySpace", "digits_of", "indices_of"]
 
 _MAX_DIGITS = 20  # 3^20 = 3.5e9; the products in sampling and permutation stay far inside int64
 _MAX_DIGITS_AT_ONCE = 16
+MOST_DIGITS = 39  # 3^39 < 2^63
 _CHUNK = 2**16  # indices permuted at a time: many small batches share the cost of one formula
 
 
 def digits_of(indices: Tensor, *, n_digits: int) -> Tensor:
-    """The ternary digits of valid indices, least significant first; check-free, no host read.
+    """The ternary digits of valid indices, least significant first; no host read.
 
     Args:
         indices: int64 tensor of any shape, values in 0 .. 3^n_digits - 1.
@@ -36,20 +43,50 @@ def digits_of(indices: Tensor, *, n_digits: int) -> Tensor:
 
     Returns:
         int64 tensor of shape (..., n_digits) in {0, 1, 2}; the sequence is this minus 1.
+
+    Check-free in its values: other indices give the digits of their class modulo 3^n_digits.
+
+    Raises:
+        TypeError: ``indices`` is not an int64 tensor.
+        ValueError: ``n_digits`` is not an integer from 1 to 39, the most that int64 holds.
     """
+    integer_tensor(indices, "indices")
+    _digit_count(n_digits)
     return indices.unsqueeze(-1) // _place_values(n_digits, indices.device) % 3
 
 
 def indices_of(digits: Tensor) -> Tensor:
-    """The inverse of ``digits_of``; check-free, no host read.
+    """The inverse of ``digits_of``; no host read.
 
     Args:
         digits: int64 tensor of shape (..., n) in {0, 1, 2}, least significant first.
 
     Returns:
         int64 tensor of shape (...).
+
+    Check-free in its values: other digits give the sum of digit * 3^k all the same.
+
+    Raises:
+        TypeError: ``digits`` is not an int64 tensor.
+        ValueError: it has no last dimension, or one of more than 39 digits.
     """
+    integer_tensor(digits, "digits")
+    if not digits.ndim or not 1 <= digits.shape[-1] <= MOST_DIGITS:
+        raise ValueError(
+            f"digits: got shape {tuple(digits.shape)}, expected (..., n) with n from 1 to "
+            f"{MOST_DIGITS}"
+        )
     return (digits * _place_values(digits.shape[-1], digits.device)).sum(-1)
+
+
+def _digit_count(n_digits: object) -> int:
+    return whole_number(
+        n_digits,
+        name="n_digits",
+        low=1,
+        high=MOST_DIGITS,
+        remedy="9 is the default space of 19683 sequences",
+    )
 
 
 def _place_values(n_digits: int, device: torch.device) -> Tensor:
@@ -165,10 +202,12 @@ class TernarySpace:
             float64 tensor of the broadcast shape.
 
         Raises:
-            ValueError: an index is not a whole number of the space.
+            ValueError: an index is not a whole number of the space, shapes do not broadcast, or
+                tensors are on two devices.
         """
         device = next((x.device for x in (i, j) if isinstance(x, Tensor)), None)
         a, b = self._indices(i, "i", device), self._indices(j, "j", device)
+        broadcast_shape(a, b, "i, j")
         v = valuation(a - b, cap=self.n_digits)
         return torch.where(v < self.n_digits, reciprocal_power(v), 0.0)
 

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ternvae.padic.arguments import broadcast_shape
+
 __all__ = ["Integer", "padic_distance", "reciprocal_power", "valuation"]
 
 Integer: TypeAlias = "int | np.integer[Any]"
@@ -106,12 +108,15 @@ def padic_distance(i: Integer | Tensor, j: Integer | Tensor, p: int = 3) -> floa
 
     Raises:
         TypeError: an argument is not an integer or an integer tensor (booleans are not).
-        ValueError: ``p`` is not a prime; an integer that meets a tensor does not fit int64; or a
-            tensor is uint64, whose differences no torch dtype holds.
+        ValueError: ``p`` is not a prime; an integer that meets a tensor does not fit int64; a
+            tensor is uint64, whose differences no torch dtype holds; shapes do not broadcast; or
+            tensors are on two devices.
     """
     p = _prime(p)
     if isinstance(i, Tensor) or isinstance(j, Tensor):
         a, b = _int64_operand(i, "i"), _int64_operand(j, "j")
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            broadcast_shape(a, b, "i, j")
         # One of the two wrapped differences is |a - b| < 2^64 as an unsigned number.
         magnitude = torch.where(a >= b, a - b, b - a)
         v = _valuation_of_unsigned(magnitude, p, cap=64)

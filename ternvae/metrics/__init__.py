@@ -23,7 +23,21 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from ternvae.ceilings import ceilings
+from ternvae.metrics.arguments import (
+    check_branch,
+    check_model,
+    check_points,
+    check_space,
+    columns,
+    positive,
+    refuse,
+)
+from ternvae.metrics.statistics import level_moments as _level_moments
+from ternvae.metrics.statistics import pearson as _pearson
+from ternvae.metrics.statistics import richness
+from ternvae.metrics.statistics import tied_share as _tied_share
 from ternvae.padic import TernarySpace, partners_at_valuation
+from ternvae.padic.arguments import whole_number
 
 __all__ = [
     "CollapsedLevelsWarning",
@@ -58,7 +72,12 @@ class CollapsedLevelsWarning(UserWarning):
 
 
 class EmbeddingModel(Protocol):
-    """What :func:`evaluate` needs; any embedding with these three can be scored."""
+    """What :func:`evaluate` needs; any embedding with these three can be scored.
+
+    Their answers are looked at where they are used: shapes and dtypes that do not fit raise
+    ``ValueError``, points that are not finite or outside the ball score NaN and are told of by
+    ``points_valid``.
+    """
 
     @property
     def ball(self) -> Any:
@@ -72,7 +91,10 @@ class EmbeddingModel(Protocol):
 
 
 class Metrics(dict[str, float]):
-    """Metric names to values, plus ``sampling``: how pairs and triples were chosen."""
+    """Metric names to values, plus ``sampling``: how pairs and triples were chosen.
+
+    Holds what it is given, check-free.
+    """
 
     def __init__(self, values: dict[str, float], sampling: dict[str, int | bool]) -> None:
         super().__init__(values)
@@ -80,7 +102,12 @@ class Metrics(dict[str, float]):
 
 
 def metric_names(n_digits: int) -> tuple[str, ...]:
-    """Names of all metrics for a space of ``n_digits`` digits, in the order of reports."""
+    """Names of all metrics for a space of ``n_digits`` digits, in the order of reports.
+
+    Raises:
+        ValueError: ``n_digits`` is not an integer from 1 to 20.
+    """
+    n_digits = TernarySpace(n_digits).n_digits
     return (
         "coverage",
         "coverage_B",
@@ -99,15 +126,21 @@ def metric_names(n_digits: int) -> tuple[str, ...]:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's rank correlation with midranks for ties; NaN when either side is constant."""
-    return _pearson(rankdata(x), rankdata(y))
+    """Spearman's rank correlation with midranks for ties; NaN when either side is constant.
 
+    Args:
+        x: (M,) numbers, M >= 1; an infinite one ranks first or last.
+        y: (M,) numbers.
 
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    x = x - x.mean()
-    y = y - y.mean()
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / scale if scale > 0 else math.nan
+    Raises:
+        TypeError: what is given is not an array of real numbers.
+        ValueError: shapes that are not one-dimensional, empty or not equal; NaN, which has no rank;
+            or a tensor of a device that numpy cannot read.
+    """
+    first, second = columns(x=x, y=y)
+    for name, column in (("x", first), ("y", second)):
+        refuse(column, np.isnan(column), name, "numbers with a rank; drop the pair")
+    return _pearson(rankdata(first), rankdata(second))
 
 
 def collapse_excess(hierarchy: float, n_digits: int) -> float:
@@ -115,52 +148,31 @@ def collapse_excess(hierarchy: float, n_digits: int) -> float:
 
     More than ``COLLAPSE_TOLERANCE`` means that radii are tied inside a level: the level has
     collapsed, which the rank correlation rewards and :func:`evaluate` warns about.
+
+    Args:
+        hierarchy: a rank correlation, in [-1, 1]; an undefined one, NaN, has no excess.
+        n_digits: number of ternary digits n, 1 to 20.
+
+    Raises:
+        TypeError: ``hierarchy`` is not a real number.
+        ValueError: ``hierarchy`` is no correlation, or ``n_digits`` not an integer from 1 to 20.
     """
+    if isinstance(hierarchy, bool) or not isinstance(hierarchy, int | float | np.floating):
+        raise TypeError(f"hierarchy: got {hierarchy!r}, expected a rank correlation in [-1, 1]")
+    if abs(hierarchy) > 1 + 1e-9:  # what rounding may add
+        raise ValueError(f"hierarchy: got {hierarchy!r}, expected a rank correlation in [-1, 1]")
     excess = abs(hierarchy) - abs(ceilings(n_digits)["hierarchy"])
     return excess if excess > COLLAPSE_TOLERANCE else 0.0
 
 
-# --- statistics per level -------------------------------------------------------------------
-
-
-def richness(radius: ArrayLike, valuation: ArrayLike, n_digits: int) -> float:
-    """Mean over the n + 1 levels of the population variance of the radius within the level.
-
-    Args:
-        radius: (M,) hyperbolic radii, units of the metric.
-        valuation: (M,) valuations in 0..n_digits.
-        n_digits: number of ternary digits n; levels without a row count as variance 0.
-
-    Returns:
-        Richness, in squared units of the metric.
-    """
-    _, variance = _level_moments(np.asarray(radius), np.asarray(valuation), n_digits)
-    present = np.bincount(valuation, minlength=n_digits + 1) > 0
-    return float(variance[present].sum() / (n_digits + 1))
-
-
-def _level_moments(
-    radius: NDArray[np.float64], valuation: NDArray[np.int64], n_digits: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and population variance of the radius per level, NaN for an empty level."""
-    count = np.bincount(valuation, minlength=n_digits + 1).astype(np.float64)
-    count[count == 0] = np.nan
-    mean = np.bincount(valuation, radius, n_digits + 1) / count
-    with np.errstate(invalid="ignore"):  # a point on the rim is at infinity
-        centred = radius - mean[valuation]
-    return mean, np.bincount(valuation, centred * centred, n_digits + 1) / count
+def _hierarchy(valuation: NDArray[np.int64], radius: NDArray[np.float64]) -> float:
+    """Their rank correlation; NaN if a point is not a number, which has no rank."""
+    return math.nan if bool(np.isnan(radius).any()) else spearman(valuation, radius)
 
 
 def _all_within(radius: NDArray[np.float64], ball: Any) -> float:
     """1.0 if every radius is finite and inside ``max_radius``, else 0.0."""
     return float((radius <= ball.hyperbolic_radius_max.item()).all())
-
-
-def _tied_share(radius: NDArray[np.float64], valuation: NDArray[np.int64]) -> float:
-    """Share of the rows with the radius of another row of their level."""
-    order = np.lexsort((radius, valuation))
-    equal = (np.diff(valuation[order]) == 0) & (radius[order][1:] == radius[order][:-1])
-    return float((np.append(equal, False) | np.insert(equal, 0, False)).mean())
 
 
 # --- the evaluator --------------------------------------------------------------------------
@@ -173,7 +185,11 @@ class Evaluator:
         space: the space of sequences.
         sample_size: pairs to draw, four for each triple; with at most this many pairs in all,
             every pair is used instead.
-        sample_seed: seed of the draw.
+        sample_seed: seed of the draw, 0 to 2^63 - 1.
+
+    Raises:
+        TypeError: ``space`` is not a :class:`TernarySpace`.
+        ValueError: ``sample_size`` is not a positive integer, or ``sample_seed`` out of range.
     """
 
     def __init__(
@@ -183,8 +199,11 @@ class Evaluator:
         sample_size: int = SAMPLE_SIZE,
         sample_seed: int = SAMPLE_SEED,
     ) -> None:
-        if sample_size < 1:
-            raise ValueError(f"sample_size must be at least 1, got {sample_size}")
+        check_space(space)
+        sample_size = positive(sample_size, "sample_size", f"{SAMPLE_SIZE} is the default")
+        sample_seed = whole_number(
+            sample_seed, name="sample_seed", low=0, high=2**63 - 1, remedy="try sample_seed=0"
+        )
         self.space = space
         generator = torch.Generator().manual_seed(sample_seed)
         pair_count = space.size * (space.size - 1) // 2
@@ -207,7 +226,8 @@ class Evaluator:
         }
 
     def __call__(self, model: EmbeddingModel) -> Metrics:
-        """Return all metrics of ``model``; see :func:`evaluate`."""
+        """Return all metrics of ``model``; see :func:`evaluate`, also for what it raises."""
+        check_model(model)
         values = {**self.branch_a(model), **self.branch_b(model)}
         ordered = {name: values[name] for name in metric_names(self.space.n_digits)}
         return Metrics(ordered, dict(self.sampling))
@@ -219,13 +239,18 @@ class Evaluator:
         Beside them ``richness_A``, ``r_v0_A`` and ``r_vn_A``: richness and the mean radii of the
         first and the last level, which are no metrics of the model but say how A lies in the ball;
         and ``points_valid_A``, 1 if every point is finite and inside ``max_radius``, else 0.
+
+        Raises:
+            TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
+            ValueError: it is of another space, or its answers have other shapes or dtypes.
         """
+        check_model(model)
         radius = _to_numpy(model.ball.dist0(self.embed(model, "A")))
         valuation = self._valuation.numpy()
         mean, variance = _level_moments(radius, valuation, self.space.n_digits)
         return {
             "coverage": self.coverage(model, "A"),
-            "hierarchy_A": spearman(valuation, radius),
+            "hierarchy_A": _hierarchy(valuation, radius),
             "richness_A": float(variance.mean()),
             "r_v0_A": float(mean[0]),
             "r_vn_A": float(mean[-1]),
@@ -240,13 +265,18 @@ class Evaluator:
         another's of the same level, and ``limit_share``, the share whose radius is within
         0.1 % of the largest that ``max_radius`` allows; and ``points_valid``, 1 if every point is
         finite and inside ``max_radius``, else 0.
+
+        Raises:
+            TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
+            ValueError: it is of another space, or its answers have other shapes or dtypes.
         """
+        check_model(model)
         ball = model.ball
         points = self.embed(model, "B")
         radius = _to_numpy(ball.dist0(points))
         valuation = self._valuation.numpy()
         level_mean, level_variance = _level_moments(radius, valuation, self.space.n_digits)
-        hierarchy = spearman(valuation, radius)
+        hierarchy = _hierarchy(valuation, radius)
         dist_corr = self._dist_corr(radius)
         self._warn_of_collapse(hierarchy)
         return {
@@ -275,15 +305,29 @@ class Evaluator:
             )
 
     def embed(self, model: EmbeddingModel, branch: str) -> Tensor:
-        """Points of the whole space, (N, latent_dim) in float64, on the model's device."""
-        rows = [model.embed(rows, branch).double() for rows in self._chunks()]
-        return torch.cat(rows)
+        """Points of the whole space, (N, latent_dim) in float64, on the model's device.
+
+        Raises:
+            TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
+            ValueError: an unknown branch, or points of another shape or dtype.
+        """
+        check_model(model)
+        check_branch(branch)
+        return torch.cat([self._points(model, rows, branch).double() for rows in self._chunks()])
 
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
-        """Share of all N sequences that survive encode, ball, decode with every digit right."""
+        """Share of all N sequences that survive encode, ball, decode with every digit right.
+
+        Raises:
+            TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
+            ValueError: an unknown branch, points of another shape or dtype, or sequences of another
+                number of digits.
+        """
+        check_model(model)
+        check_branch(branch)
         right = 0
         for rows in self._chunks():
-            decoded = model.decode(model.embed(rows, branch), branch)
+            decoded = model.decode(self._points(model, rows, branch), branch)
             wanted = self.space.sequences(rows).to(decoded.device)
             if decoded.shape != wanted.shape:
                 raise ValueError(
@@ -292,6 +336,10 @@ class Evaluator:
                 )
             right += int((decoded == wanted).all(-1).sum())
         return right / self.space.size
+
+    @staticmethod
+    def _points(model: EmbeddingModel, rows: Tensor, branch: str) -> Tensor:
+        return check_points(model.embed(rows, branch), len(rows))
 
     def _chunks(self) -> Iterator[Tensor]:
         return self.space.batches(min(ROWS_PER_CHUNK, self.space.size))
@@ -325,9 +373,15 @@ def evaluate(model: EmbeddingModel, space: TernarySpace) -> Metrics:
         the sample behind the pair and triple statistics.  All points are held in memory:
         N * latent_dim float64 values per branch.
 
+    Raises:
+        TypeError: ``space`` is not a :class:`TernarySpace`, or ``model`` lacks ``ball``, ``embed``
+            or ``decode``.
+        ValueError: the model is of another space, or its answers have other shapes or dtypes.
+
     Warns:
         CollapsedLevelsWarning: radii are tied inside a level.
     """
+    check_model(model)
     return Evaluator(space)(model)
 
 
@@ -340,7 +394,13 @@ def evaluation_bytes(space: TernarySpace, latent_dim: int) -> int:
     Args:
         space: the space of sequences.
         latent_dim: dimension of the ball.
+
+    Raises:
+        TypeError: ``space`` is not a :class:`TernarySpace`.
+        ValueError: ``latent_dim`` is not a positive integer.
     """
+    check_space(space)
+    latent_dim = positive(latent_dim, "latent_dim", "16 is the default of the model")
     return space.size * (2 * 8 * latent_dim + 64)
 
 

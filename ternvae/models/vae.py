@@ -1,182 +1,35 @@
-"""The dual-encoder variational autoencoder whose latent space is a Poincare ball.
-
-Two encoders read a sequence of ternary digits and answer with a point of the ball and a scale; one
-decoder reads a point of the ball and nothing else.  Branch A guards coverage (every sequence can
-be read back), branch B develops the hierarchy (radius carries the 3-adic valuation).
-
-The generative model.  With v the valuation of a sequence x and d the dimension of the ball::
-
-    branch A   p(z)     = WN(origin, 1)        q(z | x) = WN(point_A(x), scale_A(x))
-    branch B   p(z | v) = WN(prototype_v, 1)   q(z | x) = WN(point_B(x), scale_B(x))
-    both       p(x | z) = product over digits of softmax(decoder(chart(log_0 z)))
-
-WN is the wrapped normal of Nagano et al. 2019 with scales in units of hyperbolic length.  The
-prototypes are points of the ball, one per level: the centres of branch B's prior.  They are
-learned by the KL term, which moves each one towards the centre of its level's posteriors, and as
-points of the ball they are moved by Riemannian Adam.
-"""
+"""The model: two encoders, one decoder, prototypes, and how a trained one is used."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.manifolds import ManifoldParameter, PoincareBall, WrappedNormal
+from ternvae.models.arguments import (
+    BRANCHES,
+    as_points,
+    available,
+    check_batch,
+    check_branch,
+    check_dropout,
+    check_flag,
+    check_levels,
+    count,
+)
+from ternvae.models.layers import BranchOutput, Decoder, Encoder, full_precision
+from ternvae.models.stored import stored_config
 from ternvae.padic import TernarySpace
 
-__all__ = ["BRANCHES", "BranchOutput", "TernaryVAE"]
-
-BRANCHES = ("A", "B")
-
-#: Bounds of the log-variance of the posteriors, in squared units of the metric.
-LOG_VARIANCE_RANGE = (-10.0, 2.0)
-
-#: Posteriors start narrow, so that early gradients of the reconstruction are not drowned in noise.
-_INITIAL_LOG_VARIANCE = -4.0
+__all__ = ["TernaryVAE"]
 
 #: Spread of the prototypes at the start, Euclidean; only breaks the tie at the origin.
 _INITIAL_PROTOTYPE_SPREAD = 1e-2
-
-
-class BranchOutput(NamedTuple):
-    """What one branch makes of a batch; ``batch`` rows throughout.
-
-    Attributes:
-        points: (batch, latent_dim) centres of the posteriors, points of the ball.
-        radius: (batch,) hyperbolic distance of ``points`` from the origin.
-        logits: (batch, n_digits, 3) for the digits -1, 0, 1, decoded from a posterior sample.
-        posterior_log_prob: (batch,) log q(z | x) at that sample, in nats.
-        prior_log_prob: (batch,) log p(z) at that sample, in nats.
-    """
-
-    points: Tensor
-    radius: Tensor
-    logits: Tensor
-    posterior_log_prob: Tensor
-    prior_log_prob: Tensor
-
-
-def _head(width: int, out: int, layers: int) -> nn.Sequential:
-    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.SiLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, out))
-
-
-class BallProjection(nn.Module):
-    """Map features to the ball by a learned direction and a learned hyperbolic radius.
-
-    z = exp_0(r/2 * u) with |u| = 1 has distance r from the origin, since the conformal factor
-    there is 2 (Ganea et al. 2018, eq. 12).  r = radius_max * sigmoid(.) stays inside
-    ``max_radius`` and leaves the direction free at every radius.
-    """
-
-    def __init__(
-        self,
-        ball: PoincareBall,
-        hidden_dim: int,
-        latent_dim: int,
-        layers: int,
-        *,
-        float64: bool,
-    ) -> None:
-        super().__init__()
-        self.ball = ball
-        self.float64 = float64
-        self.direction = _head(hidden_dim, latent_dim, layers)
-        self.radius = _head(hidden_dim, 1, layers)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (batch, hidden_dim) to points (batch, latent_dim)."""
-        direction, radius = self.direction(features), self.radius(features)
-        if self.float64:
-            direction, radius = direction.double(), radius.double()
-        unit = F.normalize(direction, dim=-1)
-        radius = self.ball.hyperbolic_radius_max * torch.sigmoid(radius)
-        return self.ball.expmap0(unit * (radius / 2))
-
-
-class Encoder(nn.Module):
-    """Sequence to posterior: digits one-hot, two hidden layers, a ball projection and a scale."""
-
-    def __init__(
-        self,
-        ball: PoincareBall,
-        n_digits: int,
-        latent_dim: int,
-        hidden_dim: int,
-        projection_layers: int,
-        dropout: float,
-        *,
-        float64: bool,
-    ) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Linear(3 * n_digits, hidden_dim),
-            nn.LayerNorm(hidden_dim),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.LayerNorm(hidden_dim),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-        )
-        self.projection = BallProjection(
-            ball, hidden_dim, latent_dim, projection_layers, float64=float64
-        )
-        self.log_variance = nn.Linear(hidden_dim, latent_dim)
-        nn.init.constant_(self.log_variance.bias, _INITIAL_LOG_VARIANCE)
-
-    def forward(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Sequences (batch, n) to centres and scales, both (batch, latent_dim)."""
-        features = self.features(self._one_hot(sequences))
-        with full_precision(features):
-            features = features.to(self.log_variance.weight.dtype)
-            log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
-            points = self.projection(features)
-            return points, torch.exp(0.5 * log_variance).to(points.dtype)
-
-    def centres(self, sequences: Tensor) -> Tensor:
-        """Only the centres of the posteriors, (batch, latent_dim)."""
-        features = self.features(self._one_hot(sequences))
-        with full_precision(features):
-            points: Tensor = self.projection(features.to(self.log_variance.weight.dtype))
-        return points
-
-    def _one_hot(self, sequences: Tensor) -> Tensor:
-        digits = torch.arange(-1, 2, device=sequences.device)
-        one_hot = sequences.unsqueeze(-1) == digits
-        return one_hot.flatten(-2).to(self.log_variance.weight.dtype)
-
-
-class Decoder(nn.Sequential):
-    """Charted point to digits: (batch, hidden_dim) to logits (batch, n_digits, 3).
-
-    One decoder serves both branches.  They lay out the ball differently, so each has its own
-    linear chart of the tangent space at the origin in front of it; see :class:`TernaryVAE`.
-    """
-
-    def __init__(self, n_digits: int, hidden_dim: int) -> None:
-        super().__init__(
-            nn.LayerNorm(hidden_dim),
-            nn.SiLU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.LayerNorm(hidden_dim),
-            nn.SiLU(),
-            nn.Linear(hidden_dim, 3 * n_digits),
-            nn.Unflatten(-1, (n_digits, 3)),
-        )
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Where autocast is on for the tensor's device: a block in which it is off."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class TernaryVAE(nn.Module):
@@ -197,7 +50,9 @@ class TernaryVAE(nn.Module):
     Hidden layers may run under ``torch.autocast``; whatever touches the ball opts out of it.
 
     Raises:
-        ValueError: an argument is out of its range.
+        TypeError: ``dropout``, ``curvature`` or ``max_radius`` is not a number, or a flag is not a
+            bool.
+        ValueError: an argument is out of its range, or a count not an integer.
     """
 
     def __init__(
@@ -213,16 +68,13 @@ class TernaryVAE(nn.Module):
         mathematical_precision: bool = False,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("latent_dim", latent_dim, 2),
-            ("hidden_dim", hidden_dim, 1),
-            ("projection_layers", projection_layers, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        latent_dim = count("latent_dim", latent_dim, 2)
+        hidden_dim = count("hidden_dim", hidden_dim, 1)
+        projection_layers = count("projection_layers", projection_layers, 1)
+        check_dropout(dropout)
+        check_flag("mathematical_precision", mathematical_precision)
         self.space = TernarySpace(n_digits)
+        n_digits = self.space.n_digits
         self.ball = PoincareBall(c=curvature, max_radius=max_radius, learnable=learnable_curvature)
         #: Keywords that rebuild this model; a checkpoint stores them beside the weights.
         self.config: dict[str, Any] = {
@@ -261,14 +113,22 @@ class TernaryVAE(nn.Module):
     def forward(self, sequences: Tensor, valuation: Tensor, branch: str) -> BranchOutput:
         """Encode, sample a latent point, decode it; see :class:`BranchOutput`.
 
-        Check-free: sequences must be integers in {-1, 0, 1} and valuations in 0..n_digits.
+        Check-free in its values, because training calls it in every step: a digit outside
+        {-1, 0, 1} is encoded as none, and for valuations see :meth:`prior`; :meth:`embed` checks.
         Sampling uses torch's global random state.
 
         Args:
-            sequences: (batch, n_digits).
-            valuation: (batch,), which prototype is the centre of branch B's prior.
+            sequences: (batch, n_digits) integers in {-1, 0, 1}, on the model's device.
+            valuation: (batch,) int64 in 0..n_digits, which prototype is the centre of branch B's
+                prior.
             branch: "A" or "B".
+
+        Raises:
+            TypeError: sequences that are no integers, or valuations that are not int64.
+            ValueError: shapes or devices that do not fit, or an unknown branch.
         """
+        check_branch(branch)
+        check_batch(sequences, valuation, self.space.n_digits, self.prototypes.device)
         points, scale = self.encoders[branch](sequences)
         with full_precision(points):
             posterior = WrappedNormal(points, scale, self.ball, validate_args=False)
@@ -295,14 +155,29 @@ class TernaryVAE(nn.Module):
 
         Returns:
             A distribution with batch shape (batch,) and event shape (latent_dim,).
+
+        Check-free in its values: a negative valuation counts from the last prototype, and one
+        above n_digits is an ``IndexError`` on a CPU.
+
+        Raises:
+            TypeError: valuations that are not int64.
+            ValueError: valuations that are not (batch,) or on another device than the model, or an
+                unknown branch.
         """
+        check_branch(branch)
+        check_levels(valuation, self.prototypes.device)
         centres = self.prototypes[valuation].to(self.point_dtype)
         if branch == "A":
             centres = torch.zeros_like(centres)
         return WrappedNormal(centres, torch.ones_like(centres), self.ball, validate_args=False)
 
     def encoder(self, branch: str) -> Encoder:
-        """The encoder of branch "A" or "B"."""
+        """The encoder of branch "A" or "B".
+
+        Raises:
+            ValueError: an unknown branch.
+        """
+        check_branch(branch)
         encoder = self.encoders[branch]
         assert isinstance(encoder, Encoder)  # noqa: S101 - ModuleDict forgets the type
         return encoder
@@ -336,7 +211,7 @@ class TernaryVAE(nn.Module):
         Raises:
             ValueError: a value outside the space, a wrong shape or an unknown branch.
         """
-        self._check_branch(branch)
+        check_branch(branch)
         # The space reads the values itself: a tensor made here from a list of floats would be
         # float32, which moves indices above 2**24 to their neighbours.
         given = sequences_or_indices
@@ -370,10 +245,12 @@ class TernaryVAE(nn.Module):
             (batch, n_digits) integers in {-1, 0, 1}.
 
         Raises:
-            ValueError: a wrong shape, a point outside the ball or an unknown branch.
+            TypeError: points of half precision, or what is no array of numbers.
+            ValueError: a wrong shape or dtype, a point outside the ball or not finite, a tensor on
+                the device meta, or an unknown branch.
         """
-        self._check_branch(branch)
-        given = torch.as_tensor(points)
+        check_branch(branch)
+        given = as_points(points)
         latent_dim = self.prototypes.shape[-1]
         if given.ndim != 2 or given.shape[-1] != latent_dim or not given.is_floating_point():
             raise ValueError(
@@ -398,20 +275,22 @@ class TernaryVAE(nn.Module):
             device: where the model shall live.
 
         Raises:
+            TypeError: ``path`` is not a path.
+            ValueError: ``device`` is not available.
             CheckpointError: the file is missing, unreadable or not such a checkpoint.
         """
+        if not isinstance(path, str | PathLike):
+            raise TypeError(f"path must be a str or a path, got {type(path).__name__}: {path!r}")
+        device = available(device)
         contents = load_checkpoint(path)
         try:
+            state = contents["model_state_dict"]
+            config = stored_config(contents["model_config"], state)
             # A new model draws weights before it gets those of the file.
             with torch.random.fork_rng(devices=[]):
-                model = cls(**contents["model_config"])
-            state = contents["model_state_dict"]
+                model = cls(**config)
             model.to(state["prototypes"].dtype).load_state_dict(state)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path}: the stored model does not fit: {reason}") from error
         return model.to(device).eval()
-
-    def _check_branch(self, branch: str) -> None:
-        if branch not in BRANCHES:
-            raise ValueError(f"branch must be one of {', '.join(BRANCHES)}, got {branch!r}")

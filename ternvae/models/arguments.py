@@ -1,0 +1,142 @@
+"""What the model checks before it computes: its sizes, branches, batches, points and devices."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ternvae.padic.arguments import integer_tensor
+
+__all__ = [
+    "BRANCHES",
+    "as_points",
+    "available",
+    "check_batch",
+    "check_branch",
+    "check_dropout",
+    "check_flag",
+    "check_levels",
+    "count",
+]
+
+BRANCHES = ("A", "B")
+
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def count(name: str, value: object, least: int) -> int:
+    """The value as a Python int, at least ``least``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}; pass an integer")
+    return number
+
+
+def check_dropout(dropout: object) -> None:
+    """Raise unless ``dropout`` is a number in [0, 1)."""
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+        raise TypeError(f"dropout must be a number in [0, 1), got {dropout!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
+def check_flag(name: str, flag: object) -> None:
+    """Raise ``TypeError`` unless ``flag`` is True or False."""
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} must be True or False, got {flag!r}")
+
+
+def check_branch(branch: object) -> None:
+    """Raise ``ValueError`` unless ``branch`` names one."""
+    if branch not in BRANCHES:
+        raise ValueError(f"branch must be one of {', '.join(BRANCHES)}, got {branch!r}")
+
+
+def check_batch(sequences: object, valuation: object, n_digits: int, device: torch.device) -> None:
+    """Raise unless kinds, shapes and devices fit: nothing that would read the values.
+
+    Raises:
+        TypeError: sequences that are no integers, or valuations that are not int64.
+        ValueError: shapes or devices that do not fit.
+    """
+    if not isinstance(sequences, Tensor):
+        raise TypeError(
+            f"sequences must be a tensor, got {type(sequences).__name__}: "
+            f"{reprlib.repr(sequences)}; space.sequences(...) makes one"
+        )
+    if sequences.dtype not in _INTEGERS:
+        raise TypeError(
+            f"sequences must be signed integers, got {sequences.dtype}; convert with .long()"
+        )
+    levels = check_levels(valuation, device)
+    if sequences.shape != (*levels.shape, n_digits):
+        raise ValueError(
+            f"expected sequences of shape (batch, {n_digits}) and valuations of shape (batch,), "
+            f"got {tuple(sequences.shape)} and {tuple(levels.shape)}"
+        )
+    _check_device("sequences", sequences, device)
+
+
+def check_levels(valuation: object, device: torch.device) -> Tensor:
+    """The valuations, if they are (batch,) int64 on the model's device.
+
+    Raises:
+        TypeError: they are not int64.
+        ValueError: they have another shape or are on another device.
+    """
+    levels = integer_tensor(valuation, "valuation")
+    if levels.ndim != 1:
+        raise ValueError(f"expected valuations of shape (batch,), got {tuple(levels.shape)}")
+    _check_device("valuation", levels, device)
+    return levels
+
+
+def _check_device(name: str, given: Tensor, device: torch.device) -> None:
+    if given.device != device:
+        raise ValueError(
+            f"{name} must be on the model's device {device}, got {given.device}; move one of them "
+            "with .to()"
+        )
+
+
+def as_points(points: Any) -> Tensor:
+    """What can be read as a tensor, as one; never one that shares read-only memory.
+
+    Raises:
+        TypeError: what is no array of numbers.
+    """
+    if isinstance(points, np.ndarray) and not points.flags.writeable:
+        points = points.copy()
+    try:
+        return torch.as_tensor(points)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"points must be an array of numbers, got {type(points).__name__}: "
+            f"{reprlib.repr(points)} ({error})"
+        ) from error
+
+
+def available(device: str | torch.device) -> torch.device:
+    """The device, if tensors can be made on it.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device: cannot put a model on {device!r} ({error}); try device='cpu'"
+        ) from error

@@ -1,0 +1,161 @@
+"""The parts of the model: encoders, their projection to the ball, and the decoder."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ternvae.manifolds import PoincareBall
+
+__all__ = [
+    "LOG_VARIANCE_RANGE",
+    "BallProjection",
+    "BranchOutput",
+    "Decoder",
+    "Encoder",
+    "full_precision",
+]
+
+#: Bounds of the log-variance of the posteriors, in squared units of the metric.
+LOG_VARIANCE_RANGE = (-10.0, 2.0)
+
+#: Posteriors start narrow, so that early gradients of the reconstruction are not drowned in noise.
+_INITIAL_LOG_VARIANCE = -4.0
+
+
+class BranchOutput(NamedTuple):
+    """What one branch makes of a batch, ``batch`` rows throughout; holds it check-free.
+
+    Attributes:
+        points: (batch, latent_dim) centres of the posteriors, points of the ball.
+        radius: (batch,) hyperbolic distance of ``points`` from the origin.
+        logits: (batch, n_digits, 3) for the digits -1, 0, 1, decoded from a posterior sample.
+        posterior_log_prob: (batch,) log q(z | x) at that sample, in nats.
+        prior_log_prob: (batch,) log p(z) at that sample, in nats.
+    """
+
+    points: Tensor
+    radius: Tensor
+    logits: Tensor
+    posterior_log_prob: Tensor
+    prior_log_prob: Tensor
+
+
+def _head(width: int, out: int, layers: int) -> nn.Sequential:
+    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.SiLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, out))
+
+
+class BallProjection(nn.Module):
+    """Map features to the ball by a learned direction and a learned hyperbolic radius.
+
+    z = exp_0(r/2 * u) with |u| = 1 has distance r from the origin, since the conformal factor
+    there is 2 (Ganea et al. 2018, eq. 12).  r = radius_max * sigmoid(.) stays inside
+    ``max_radius`` and leaves the direction free at every radius.
+    """
+
+    def __init__(
+        self,
+        ball: PoincareBall,
+        hidden_dim: int,
+        latent_dim: int,
+        layers: int,
+        *,
+        float64: bool,
+    ) -> None:
+        super().__init__()
+        self.ball = ball
+        self.float64 = float64
+        self.direction = _head(hidden_dim, latent_dim, layers)
+        self.radius = _head(hidden_dim, 1, layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (batch, hidden_dim) to points (batch, latent_dim)."""
+        direction, radius = self.direction(features), self.radius(features)
+        if self.float64:
+            direction, radius = direction.double(), radius.double()
+        unit = F.normalize(direction, dim=-1)
+        radius = self.ball.hyperbolic_radius_max * torch.sigmoid(radius)
+        return self.ball.expmap0(unit * (radius / 2))
+
+
+class Encoder(nn.Module):
+    """Sequence to posterior: digits one-hot, two hidden layers, a ball projection and a scale."""
+
+    def __init__(
+        self,
+        ball: PoincareBall,
+        n_digits: int,
+        latent_dim: int,
+        hidden_dim: int,
+        projection_layers: int,
+        dropout: float,
+        *,
+        float64: bool,
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Linear(3 * n_digits, hidden_dim),
+            nn.LayerNorm(hidden_dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.LayerNorm(hidden_dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+        )
+        self.projection = BallProjection(
+            ball, hidden_dim, latent_dim, projection_layers, float64=float64
+        )
+        self.log_variance = nn.Linear(hidden_dim, latent_dim)
+        nn.init.constant_(self.log_variance.bias, _INITIAL_LOG_VARIANCE)
+
+    def forward(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """Sequences (batch, n) to centres and scales, both (batch, latent_dim)."""
+        features = self.features(self._one_hot(sequences))
+        with full_precision(features):
+            features = features.to(self.log_variance.weight.dtype)
+            log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
+            points = self.projection(features)
+            return points, torch.exp(0.5 * log_variance).to(points.dtype)
+
+    def centres(self, sequences: Tensor) -> Tensor:
+        """Only the centres of the posteriors, (batch, latent_dim)."""
+        features = self.features(self._one_hot(sequences))
+        with full_precision(features):
+            points: Tensor = self.projection(features.to(self.log_variance.weight.dtype))
+        return points
+
+    def _one_hot(self, sequences: Tensor) -> Tensor:
+        digits = torch.arange(-1, 2, device=sequences.device)
+        one_hot = sequences.unsqueeze(-1) == digits
+        return one_hot.flatten(-2).to(self.log_variance.weight.dtype)
+
+
+class Decoder(nn.Sequential):
+    """Charted point to digits: (batch, hidden_dim) to logits (batch, n_digits, 3).
+
+    One decoder serves both branches.  They lay out the ball differently, so each has its own
+    linear chart of the tangent space at the origin in front of it; see :class:`TernaryVAE`.
+    """
+
+    def __init__(self, n_digits: int, hidden_dim: int) -> None:
+        super().__init__(
+            nn.LayerNorm(hidden_dim),
+            nn.SiLU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.LayerNorm(hidden_dim),
+            nn.SiLU(),
+            nn.Linear(hidden_dim, 3 * n_digits),
+            nn.Unflatten(-1, (n_digits, 3)),
+        )
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast is on for the tensor's device: a block in which it is off."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -1,0 +1,266 @@
+"""Cases of the metrics and the model."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ternvae import metrics
+from ternvae.manifolds import PoincareBall
+from ternvae.models import TernaryVAE
+from ternvae.padic import TernarySpace
+from tests.boundary import (
+    BRANCH,
+    INTEGERS,
+    META,
+    NO_FLOATS,
+    NO_TENSOR,
+    ONE_MORE,
+    RANK_0,
+    RANK_1,
+    REALS,
+    ROWS,
+    WIDTH,
+    Argument,
+    Case,
+    Material,
+    dtype,
+    given,
+    made,
+    shape,
+    value,
+)
+from tests.boundary_cases import DIGITS, INT64, NOT_WHOLE, indices, levels, space
+
+# --- metrics -------------------------------------------------------------------------------
+
+SPACE_SPOILT = given(None, 3, "space")
+MODEL_SPOILT = given(None, 3, "model")
+
+
+def column(m: Material) -> Tensor:
+    return m.normal(7, m.rows).detach().abs()
+
+
+COLUMN_SPOILT = (
+    *made("a number", lambda v, m: 3.5, "()"),
+    *given(None, "ab", [], ["a", "b"], [None, None], [[1.0], [2.0, 3.0]]),
+    *dtype(torch.bool, torch.complex64),
+    *RANK_0,
+    *ONE_MORE,
+    *META,
+    *ROWS,
+    *value("nan", float("nan")),
+)
+
+
+def metric_cases() -> list[Case]:
+    evaluator = Argument(lambda m: EVALUATORS(m.n_digits))
+    model = Argument(
+        lambda m: MODELS(m.n_digits),
+        (*MODEL_SPOILT, *made("another", another, "2, 2)")),
+    )
+    scored = {"self": evaluator, "model": model}
+    branch = Argument(lambda m: "B", BRANCH)
+    radii = (*COLUMN_SPOILT, *value("inf", float("inf")), *value("below", -1.0))
+    of_levels = (
+        *(s for s in COLUMN_SPOILT if s.label not in ("nan", "a number")),
+        *dtype(torch.float64),
+        *value("below", -1),
+        *value("above", 99),
+    )
+    size = Argument(lambda m: 50, (*INTEGERS, *given(0, -1)))
+    of = vars(metrics.Evaluator)
+    return [
+        Case(metrics.metric_names, {"n_digits": DIGITS}),
+        Case(
+            metrics.spearman,
+            {"x": Argument(column, COLUMN_SPOILT), "y": Argument(column, COLUMN_SPOILT)},
+        ),
+        Case(
+            metrics.collapse_excess,
+            {
+                "hierarchy": Argument(
+                    lambda m: -0.8, given(None, "1", True, 1.5, -2, float("inf"), [0.5])
+                ),
+                "n_digits": DIGITS,
+            },
+        ),
+        Case(
+            metrics.richness,
+            {
+                "radius": Argument(column, radii),
+                "valuation": Argument(levels, of_levels),
+                "n_digits": DIGITS,
+            },
+        ),
+        Case(
+            metrics.richness,
+            {
+                "radius": Argument(lambda m: column(m).tolist()),
+                "valuation": Argument(lambda m: levels(m).numpy().astype(np.int32)),
+                "n_digits": DIGITS,
+            },
+        ),
+        Case(
+            metrics.Evaluator,
+            {
+                "space": Argument(space, SPACE_SPOILT),
+                "sample_size": size,
+                "sample_seed": Argument(lambda m: m.seed, (*INTEGERS, *given(-1, 2**70))),
+            },
+        ),
+        Case(of["__call__"], scored),
+        Case(of["branch_a"], scored),
+        Case(of["branch_b"], scored),
+        Case(of["embed"], {**scored, "branch": branch}),
+        Case(of["coverage"], {**scored, "branch": branch}),
+        Case(
+            metrics.evaluate,
+            {"model": model, "space": Argument(space, SPACE_SPOILT)},
+            lambda model, space: (
+                metrics.evaluate(model, space)
+                if not isinstance(space, TernarySpace)
+                else metrics.Evaluator(space, sample_size=50)(model)
+            ),
+        ),
+        Case(
+            metrics.evaluation_bytes,
+            {
+                "space": Argument(space, SPACE_SPOILT),
+                "latent_dim": Argument(lambda m: 2, (*INTEGERS, *given(0, -1))),
+            },
+        ),
+    ]
+
+
+# --- the model -----------------------------------------------------------------------------
+
+
+class Stranger:
+    """A model of another space, or one that answers with something else than points."""
+
+    ball = PoincareBall()
+
+    def embed(self, rows: Tensor, branch: str = "B") -> Any:
+        return torch.zeros(len(rows), 2, 2)
+
+    def decode(self, points: Tensor, branch: str = "B") -> Any:
+        return torch.zeros(len(points), 1)
+
+
+def another(v: Any, m: Material) -> Any:
+    """A model whose answers do not fit."""
+    return Stranger()
+
+
+@functools.cache
+def MODELS(n_digits: int) -> TernaryVAE:
+    """Made once: models are the slowest of all arguments, and nothing may change them."""
+    torch.manual_seed(0)
+    return TernaryVAE(n_digits=n_digits, latent_dim=2, hidden_dim=4, projection_layers=1).train()
+
+
+@functools.cache
+def EVALUATORS(n_digits: int) -> metrics.Evaluator:
+    return metrics.Evaluator(TernarySpace(n_digits), sample_size=50)
+
+
+#: A file that a model can be read from.
+CHECKPOINT = Path(__file__).parent / "data" / "format_1.pt"
+
+MODEL = Argument(lambda m: MODELS(m.n_digits))
+BRANCHES = Argument(lambda m: "A", BRANCH)
+
+
+def positive(least: int, valid: int) -> Argument:
+    return Argument(lambda m: valid, (*INTEGERS, *given(least - 1, 0, -1)))
+
+
+def flag(valid: bool) -> Argument:
+    return Argument(lambda m: valid, given(None, 1, "no"))
+
+
+def model_cases() -> list[Case]:
+    of = vars(TernaryVAE)
+    sequences = Argument(
+        lambda m: space(m).sequences(indices(m)),
+        (*NO_TENSOR, *dtype(torch.float32, torch.bool), *RANK_1, *WIDTH, *ROWS, *META),
+    )
+    lonely = (*INT64, *RANK_0, *ONE_MORE, *META)
+    inside = Argument(
+        lambda m: 0.2 * torch.randn(m.rows, 2, generator=m.generator(3)),
+        (
+            *given(None, "points", 3.5, [], ["a"], [[0.1], [0.1, 0.2]]),
+            *NO_FLOATS,
+            *RANK_0,
+            *RANK_1,
+            *ONE_MORE,
+            *WIDTH,
+            *META,
+            *value("nan", float("nan")),
+            *value("inf", float("inf")),
+            *value("outside", 2.0),
+        ),
+    )
+    either = Argument(
+        indices,
+        (
+            *(s for s in NOT_WHOLE if s.label not in ("None", "'one'", "{'a': 1}")),
+            *made("None", lambda v, m: None, "()"),
+            *made("a word", lambda v, m: "one", "()"),
+            *RANK_0,
+            *shape("three dimensions", lambda v, m: v.expand(2, 2, -1)),
+        ),
+    )
+    return [
+        Case(
+            TernaryVAE,
+            {
+                "n_digits": DIGITS,
+                "latent_dim": positive(2, 2),
+                "hidden_dim": positive(1, 4),
+                "projection_layers": positive(1, 1),
+                "dropout": Argument(lambda m: 0.1, (*REALS, *given(-0.1, 1.0))),
+                "curvature": Argument(lambda m: 1.0, (*REALS, *given(0.0, -1.0))),
+                "learnable_curvature": flag(False),
+                "max_radius": Argument(lambda m: 0.9, given("0.9", True, 0.0, 1.0, -1.0)),
+                "mathematical_precision": flag(True),
+            },
+        ),
+        Case(
+            of["forward"],
+            {
+                "self": MODEL,
+                "sequences": sequences,
+                "valuation": Argument(levels, (*lonely, *ROWS)),
+                "branch": BRANCHES,
+            },
+        ),
+        Case(
+            of["prior"],
+            {"self": MODEL, "branch": BRANCHES, "valuation": Argument(levels, lonely)},
+        ),
+        Case(of["encoder"], {"self": MODEL, "branch": BRANCHES}),
+        Case(
+            of["embed"],
+            {"self": MODEL, "sequences_or_indices": either, "branch": BRANCHES},
+        ),
+        Case(of["decode"], {"self": MODEL, "points": inside, "branch": BRANCHES}),
+        Case(
+            TernaryVAE.from_checkpoint.__func__,  # type: ignore[attr-defined]
+            {
+                "path": Argument(lambda m: CHECKPOINT, given(None, 3, b"model.pt", "none.pt")),
+                "device": Argument(lambda m: "cpu", given("nowhere", "cuda:99", 3.5)),
+            },
+            TernaryVAE.from_checkpoint,
+        ),
+    ]
+
+
+CASES = [*metric_cases(), *model_cases()]
