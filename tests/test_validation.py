@@ -277,7 +277,7 @@ def tiles_off(patch: pytest.MonkeyPatch) -> None:
 
 def unseeded(patch: pytest.MonkeyPatch) -> None:
     loss = losses.kl_loss
-    patch.setattr(losses, "kl_loss", lambda q, p: loss(q, p) * (1 + random.random()))  # noqa: S311
+    patch.setattr(losses, "kl_loss", lambda q, p: loss(q, p) * (1 + random.random()))
 
 
 def little_memory(patch: pytest.MonkeyPatch) -> None:

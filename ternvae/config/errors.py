@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _LONGEST_VALUE = 60
+_LONGEST_REASON = 300
 
 
 def one_line(text: str) -> str:
@@ -22,7 +23,12 @@ def shown(value: object) -> str:
         text = one_line(repr(value))
     except Exception:  # repr of an alien object may do anything
         return f"a value of type {type(value).__name__}"
-    return _shortened(text)
+    return _shortened(text, _LONGEST_VALUE)
+
+
+def reason(text: str) -> str:
+    """Words of another library as an error message shows them, at most 300 characters."""
+    return _shortened(one_line(text), _LONGEST_REASON)
 
 
 def shown_key(key: object) -> str:
@@ -36,10 +42,10 @@ def _needs_quotes(key: str) -> bool:
     return any(not c.isprintable() or unicodedata.category(c) == "Zs" or c == ":" for c in key)
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= _LONGEST_VALUE:
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
         return text
-    half = (_LONGEST_VALUE - 3) // 2
+    half = (longest - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ternvae.config.errors import Problem, one_line
+from ternvae.config.errors import Problem, one_line, reason, shown
 from ternvae.config.scalars import scalar
 
 MAX_BYTES = 1_000_000
@@ -80,8 +80,8 @@ class _GuardedLoader(yaml.SafeLoader):
         if self.depth >= _MAX_DEPTH:
             raise _refusal(f"nested deeper than {_MAX_DEPTH} levels", event.start_mark)
         if getattr(event, "tag", None) is not None:
-            message = f"the tag {event.tag!r} is refused; a profile holds plain values only"
-            raise _refusal(one_line(message), event.start_mark)
+            message = f"the tag {shown(event.tag)} is refused; a profile holds plain values only"
+            raise _refusal(message, event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -131,8 +131,8 @@ def composed(text: str) -> yaml.MappingNode:
     except yaml.reader.ReaderError as error:
         raise _unreadable(text, error) from None
     except yaml.MarkedYAMLError as error:
-        reason = ", ".join(part for part in (error.context, error.problem) if part)
-        message = one_line(f"not valid YAML: {reason}")
+        words = ", ".join(part for part in (error.context, error.problem) if part)
+        message = f"not valid YAML: {reason(words)}"
         if error.problem_mark is None:
             raise UnusableText(message) from None
         raise _refusal(message, error.problem_mark) from None

@@ -15,8 +15,14 @@ def _plain_text(text: str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("must not contain the character U+000A")
+    return _plain_text(text)
+
+
 PlainText = Annotated[str, AfterValidator(_plain_text)]
-PathText = Annotated[PlainText, Field(min_length=1, max_length=4096)]
+PathText = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=4096)]
 
 
 class Section(BaseModel):
@@ -58,7 +64,9 @@ class Training(Section):
     """Optimisation."""
 
     epochs: int = Field(120, ge=1, le=10**6, description="Passes over the space")
-    batch_size: int = Field(512, ge=1, description="Sequences per forward pass; at most 3^n_digits")
+    batch_size: int = Field(
+        512, ge=1, le=3**20, description="Sequences per forward pass; at most 3^n_digits"
+    )
     gradient_accumulation_steps: int = Field(
         1, ge=1, le=10**4, description="Batches whose gradients are averaged for one step"
     )
@@ -122,13 +130,16 @@ class Curriculum(Section):
 
     enabled: bool = Field(False, description="Whether the loss weights follow the phases below")
     coverage_first_epochs: int = Field(
-        30, ge=0, description="Epochs with reconstruction alone, at the start"
+        30, ge=0, le=10**6, description="Epochs with reconstruction alone, at the start"
     )
     hierarchy_ramp_epochs: int = Field(
-        50, ge=0, description="Epochs in which the geometric terms rise to their weights, then"
+        50,
+        ge=0,
+        le=10**6,
+        description="Epochs in which the geometric terms rise to their weights, then",
     )
     richness_preserve_epochs: int = Field(
-        20, ge=0, description="Epochs with twice the weight of richness, at the end"
+        20, ge=0, le=10**6, description="Epochs with twice the weight of richness, at the end"
     )
 
 
@@ -178,7 +189,9 @@ class FrozenCheckpoint(Section):
 class Checkpointing(Section):
     """How often the run is saved, and what is kept."""
 
-    save_every_n_epochs: int = Field(20, ge=1, description="Epochs between numbered checkpoints")
+    save_every_n_epochs: int = Field(
+        20, ge=1, le=10**6, description="Epochs between numbered checkpoints"
+    )
     keep_best_n: int = Field(3, ge=1, le=1000, description="How many of the best models are kept")
     on_save_error: Literal["stop", "continue"] = Field(
         "stop",
@@ -190,10 +203,10 @@ class Monitoring(Section):
     """What is measured and said along the way."""
 
     log_every_n_steps: int = Field(
-        0, ge=0, description="Steps between two log lines with the loss terms; 0: none"
+        0, ge=0, le=10**9, description="Steps between two log lines with the loss terms; 0: none"
     )
     detailed_metrics_every_n_epochs: int = Field(
-        5, ge=1, description="Epochs between two evaluations of all metrics"
+        5, ge=1, le=10**6, description="Epochs between two evaluations of all metrics"
     )
     precision_tracking: bool = Field(
         False, description="Measure the model against itself in float64 at every evaluation"

@@ -56,6 +56,8 @@ BAD_FILES = {
     "merge key": ("b: &b {}\ntraining:\n  <<: *b\n", None),
     "python tag": ("seed: !!python/object:os.system 1\n", ["1:7: the tag 'tag:yaml.org,2002:python/object:os.system' is refused; a profile holds plain values only"]),
     "harmless tag": ("seed: !!int 1\n", ["1:7: the tag 'tag:yaml.org,2002:int' is refused; a profile holds plain values only"]),
+    "long tag": ("seed: !" + "a" * 500 + " 1\n", ["1:7: the tag '!" + "a" * 26 + "..." + "a" * 27 + "' is refused; a profile holds plain values only"]),
+    "long alias": ("seed: *" + "s" * 5000 + "\n", ["1:7: not valid YAML: found undefined alias '" + "s" * 125 + "..." + "s" * 147 + "'"]),
     "tag of the root": ("!x {}\n", ["1:1: the tag '!x' is refused; a profile holds plain values only"]),
     "alias to itself": ("training: &t\n  lr: *t\n", ["1:11: training.lr: expected a number (got a mapping)"]),
     "root alias": ("&r\ntraining: *r\n", None),
