@@ -504,7 +504,7 @@ def test_bad_places_are_refused_before_anything_is_written(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match="run directory"):
-        RunDirectory(tmp_path / "file" / "run").open("", resume_epoch=None)
+        RunDirectory(tmp_path / "file" / "run").open("")
 
 
 # --- what is kept and said ----------------------------------------------------------------------

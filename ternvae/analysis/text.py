@@ -116,7 +116,7 @@ def _stored_in_words(analysis: Analysis) -> str:
     if analysis.stored_epoch is None:
         return f"{verdict}: the file does not say of which epoch its metrics are"
     return (
-        f"{verdict}: the metrics in the file are those of its run's best model so far, "
+        f"{verdict}: the metrics in the file are those of an earlier model of its run, "
         f"of epoch {analysis.stored_epoch}"
     )
 

@@ -7,6 +7,7 @@ and executes nothing.
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +39,15 @@ _REQUIRED = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file is missing, unreadable, damaged or does not hold what it should."""
+    """A checkpoint file is missing, unreadable, damaged or does not hold what it should.
+
+    Args:
+        text: what is wrong; paths and what the file says may be in it, so whatever could move the
+            cursor of a terminal is written as an escape.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 def save_checkpoint(path: str | PathLike[str], contents: dict[str, Any]) -> None:
@@ -113,7 +122,10 @@ def _read(path: str | PathLike[str], file: BinaryIO) -> tuple[bool, Any]:
         raise CheckpointError(f"{path}: not a readable checkpoint: {problem}")
     file.seek(0)
     try:
-        return sealed, torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What torch finds odd in a foreign file is not the reader's concern.
+            warnings.simplefilter("ignore")
+            return sealed, torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # Misread as opcodes, foreign bytes make the unpickler raise KeyError, IndexError, TypeError
         # and others, so no shorter list would do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -25,7 +26,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: called with a binary file to fill, which can be read back too.
 
     Raises:
-        OSError: the disk is full, the folder is gone or may not be written; ``path`` is as it was.
+        OSError: the disk is full, the folder is gone or may not be written; ``path`` is as it was,
+            or, if only its name could not be synced, new.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -53,6 +55,10 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems sync files and refuse folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

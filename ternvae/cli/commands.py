@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ternvae.config import (
     profile_text,
     resolve_profile,
 )
+from ternvae.config.errors import one_line
 
 __all__ = ["cli", "main"]
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = cli.main(args=arguments, prog_name="ternvae", standalone_mode=False)
     except click.ClickException as error:
-        return complain(f"command line: {error.format_message()}")
+        return complain(f"command line: {one_line(error.format_message())}")
     except (BadInputError, ProfileError) as error:
         return complain(str(error))
     except (click.Abort, KeyboardInterrupt):
@@ -81,12 +83,20 @@ class _TrainCommand(click.Command):
             formatter.write_dl(rows, col_max=44)
 
 
-_device_option = click.option(
+def _once(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of an option; click itself takes the last of several without a word."""
+    if len(given) > 1:
+        raise click.UsageError(f"{option.opts[0]} is given twice")
+    return given[0] if given else None
+
+
+_option = partial(click.option, multiple=True, callback=_once)
+
+_device_option = _option(
     "--device",
     metavar="DEVICE",
-    default="auto",
-    show_default=True,
-    help="auto (CUDA where there is one), cpu, cuda or cuda:N.",
+    default=["auto"],
+    help="auto (CUDA where there is one), cpu, cuda or cuda:N.  [default: auto]",
 )
 
 
@@ -102,12 +112,12 @@ def cli() -> None:
     cls=_TrainCommand,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
-@click.option("--config", metavar="FILE", help="YAML file of overrides; wins over the profile.")
-@click.option("--profile", metavar="NAME", help=f"Shipped profile.  [default: {DEFAULT_PROFILE}]")
+@_option("--config", metavar="FILE", help="YAML file of overrides; wins over the profile.")
+@_option("--profile", metavar="NAME", help=f"Shipped profile.  [default: {DEFAULT_PROFILE}]")
 @click.option("--test-mode", is_flag=True, help="Five epochs, all metrics after each.")
-@click.option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of an earlier run.")
-@click.option("--run-dir", metavar="DIR", help="Folder of the run.  [default: a new one in runs/]")
-@click.option("--seed", metavar="N", help="Seed of every random draw of the run.")
+@_option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of an earlier run.")
+@_option("--run-dir", metavar="DIR", help="Folder of the run.  [default: a new one in runs/]")
+@_option("--seed", metavar="N", help="Seed of every random draw of the run.")
 @_device_option
 @click.pass_context
 def train(
@@ -135,7 +145,7 @@ def train(
         folder = Path(run_dir) if run_dir else None
     else:
         resolved = _profile_to_resume(checkpoint, profile, config, overrides)
-        folder = Path(run_dir) if run_dir else Path(checkpoint).absolute().parent.parent
+        folder = Path(run_dir) if run_dir else _folder_of(checkpoint)
     return run(resolved, folder, device, checkpoint)
 
 
@@ -209,6 +219,8 @@ def profiles(name: str | None, full: bool, schema: bool) -> None:
 def _printable(*paths: tuple[str, str | None]) -> None:
     """Refuse paths that would not be shown as they are; each comes with what it was given for."""
     for option, path in paths:
+        if path == "":
+            raise BadInputError(f"command line: {option}: must not be empty (got '')")
         if bad := next((c for c in path or "" if not c.isprintable()), None):
             raise BadInputError(
                 f"command line: {option}: must not contain the character U+{ord(bad):04X} "
@@ -238,6 +250,12 @@ def _key_overrides(ctx: click.Context) -> dict[str, Any]:
     return overrides
 
 
+def _folder_of(checkpoint: str) -> Path | None:
+    """The folder of the run that a checkpoint lies in; None, for a new one, if it is in none."""
+    place = Path(checkpoint).absolute().parent
+    return place.parent if place.name == "checkpoints" else None
+
+
 def _test_mode(profile: Profile) -> dict[str, Any]:
     """What ``--test-mode`` sets: few epochs, and whatever has to fit into them."""
     share = min(1.0, TEST_EPOCHS / profile.training.epochs)
@@ -258,5 +276,8 @@ def _profile_to_resume(
         return resolve_profile(profile, config, overrides)
     from ternvae.checkpoint import load_checkpoint
 
-    stored = profile_from_dict(usable(load_checkpoint, checkpoint)["profile"], origin=checkpoint)
+    stored = usable(load_checkpoint, checkpoint)["profile"]
+    if not isinstance(stored, dict):
+        raise BadInputError(f"{checkpoint}: its profile is not a mapping; name one with --config")
+    stored = profile_from_dict(stored, origin=checkpoint)
     return resolve_profile(base=stored, overrides=overrides)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
+
+from ternvae.config.errors import one_line
 
 __all__ = [
     "BAD_INPUT",
@@ -43,8 +46,8 @@ def complain(problems: str, status: int = BAD_INPUT) -> int:
     What was given may be in the text, and must not be able to write to the terminal.
     """
     for line in problems.split("\n"):
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        click.echo(shown, err=True)
+        with suppress(OSError):  # nobody may be listening any more
+            click.echo(one_line(line), err=True)
     return status
 
 

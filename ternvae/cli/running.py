@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
 
 from ternvae.cli.outcome import (
@@ -65,18 +67,21 @@ def run(profile: Profile, folder: Path | None, device: str, checkpoint: str | No
         return 0
     if result.stop_reason == "interrupted":
         return complain(f"interrupted{_way_on(result.last_good)}", stopping.status)
-    return complain(f"{result.problem}; stopped{_way_on(result.last_good)}", STOPPED_ITSELF)
+    # The same NaN would come again, to the bit.
+    changed = "with another setting, " if result.stop_reason == "non_finite_loss" else ""
+    way_on = _way_on(result.last_good, changed)
+    return complain(f"{result.problem}; stopped{way_on}", STOPPED_ITSELF)
 
 
-def _way_on(checkpoint: Path | None) -> str:
+def _way_on(checkpoint: Path | None, condition: str = "") -> str:
     """How to go on, if that is possible."""
     if checkpoint is None:
         return "; there is no checkpoint to go on from"
-    return f"; go on with: ternvae train --checkpoint {checkpoint}"
+    return f"; {condition}go on with: ternvae train --checkpoint {shlex.quote(str(checkpoint))}"
 
 
 class _Stopping:
-    """First Ctrl-C or SIGTERM: finish the step, save, and end.  Second one: end at once.
+    """First Ctrl-C, SIGTERM or SIGHUP: finish the step, save, and end.  Second: end at once.
 
     A context manager, inside which the signals mean that.
 
@@ -90,7 +95,13 @@ class _Stopping:
         self.status = 128 + signal.SIGINT
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals are for the main thread alone
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            # nohup has it ignored, and means that.
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                continue
             self._before[number] = signal.signal(number, self._stop)
 
     def __exit__(self, *_: object) -> None:
@@ -98,11 +109,13 @@ class _Stopping:
             signal.signal(number, handler)  # type: ignore[arg-type]  # as it was given
 
     def _stop(self, number: int, frame: object) -> None:
+        self._trainer.request_stop()
         self.status = 128 + number
         for each in self._before:
             signal.signal(each, _stop_at_once)
-        click.echo("stopping after this step; once more to stop at once", err=True)
-        self._trainer.request_stop()
+        # Not through sys.stderr, which may be in the middle of a line, or have lost its reader.
+        with suppress(OSError):
+            os.write(2, b"stopping after this step; once more to stop at once\n")
 
 
 def _stop_at_once(number: int, frame: object) -> None:
@@ -116,9 +129,12 @@ class _Terminal(logging.Handler):
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader has gone, as head does.  The run goes on, and train.log has every line.
+        except OSError as error:
+            # The reader has gone, as head does, or the file behind it cannot grow.  The run goes
+            # on, and train.log has every line.
             discard_standard_output()
+            if not isinstance(error, BrokenPipeError):
+                complain(f"standard output: {error.strerror}; train.log has what it would show")
 
 
 @contextmanager

@@ -84,35 +84,32 @@ class Keeper:
                 # What has no file cannot be among the best.
                 progress.kept = before
 
-    def recall(self, resumed_from: Path, *, in_place: bool) -> None:
+    def recall(self, resumed_from: Path, *, saved: bool) -> None:
         """Count only those models as the best so far whose files are here, and name them rightly.
 
         In a fresh folder there are none but the one that the run goes on from; after a kill between
         two files, or after going back to an earlier epoch, ``best_Q.pt`` may be another model than
-        the figures are of.  What going back replaces is set aside.
+        the figures are of.
 
         Args:
             resumed_from: the checkpoint that the run goes on from.
-            in_place: whether it is one of this folder.
+            saved: whether ``last.pt`` of this folder is that checkpoint.
         """
         progress, directory = self._examination.progress, self._directory
-        newest = in_place and resumed_from.name == directory.last.name
-        if newest:
-            self._saved_at = self._moment
-        else:
-            directory.set_aside(directory.last)
+        self._saved_at = self._moment if saved else None
         found: list[Best] = []
-        for each in progress.kept:
+        for each in progress.kept[: self._most]:
             good = directory.good(each.epoch)
             there = [p for p in (good, directory.best, resumed_from) if _is_model(p, each.epoch)]
             if there:
-                found.append(each)
-                if len(found) == 1 and directory.best not in there and not newest:
-                    directory.set_aside(directory.best)
                 names = [good] if self._most > 1 else []
-                names += [directory.best] if len(found) == 1 else []
-                directory.repeat(there[0], *(name for name in names if name not in there))
+                names += [] if found else [directory.best]
+                for name in names:
+                    directory.repeat(name if name in there else there[0], name)
+                found.append(each)
         progress.kept = found
+        if not found:
+            directory.repeat(resumed_from, dropped=[directory.best])
 
     def last_good(self) -> tuple[Path | None, str]:
         """The newest checkpoint that can be read, and where it stands in words."""
@@ -122,12 +119,12 @@ class Keeper:
                 contents = load_checkpoint(path)
             except CheckpointError:
                 continue
-            found.append((contents["epoch"], contents["step"], path))
+            found.append((contents["epoch"], contents.get("step", 0), path))
         if not found:
             return None, "none"
         epoch, step, path = max(found, key=lambda each: each[:2])
-        inside = f", step {step} of epoch {epoch + 1}" if step else ""
-        return path, f"{path}, {epoch} epochs done{inside}"
+        inside = f" and step {step} of the next" if step else ""
+        return path, f"{path}, with epoch {epoch}{inside} done"
 
     @property
     def is_saved(self) -> bool:

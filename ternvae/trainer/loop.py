@@ -20,18 +20,19 @@ from ternvae.trainer.opening import check_installation, opening_lines, resumptio
 from ternvae.trainer.pace import Pace
 from ternvae.trainer.parts import controller_of, homeostasis_of, warning_signs_of
 from ternvae.trainer.result import TrainingResult, run_summary
-from ternvae.trainer.saving import load_run, restore_run
+from ternvae.trainer.saving import load_run, profile_differences, restore_run
 from ternvae.trainer.steps import Steps, seeded
 from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.coverage import take_over_coverage
 from ternvae.training.device import check_memory, choose_device, is_out_of_memory
 from ternvae.training.events import Event
 from ternvae.training.finite import NonFiniteError
+from ternvae.training.inventory import file_digest
 from ternvae.training.monitor import Monitor
 from ternvae.training.optimisation import Optimisation
 from ternvae.training.progress import Progress
 from ternvae.training.report import final_table
-from ternvae.training.run_directory import RunDirectory, new_run_path
+from ternvae.training.run_directory import ResumePoint, RunDirectory, new_run_path
 from ternvae.training.saving import SaveError
 from ternvae.training.warning_signs import WarningSign
 
@@ -71,6 +72,10 @@ class Trainer:
         resume_from: str | Path | None = None,
         progress_bar: bool = False,
     ) -> None:
+        if not isinstance(profile, Profile):
+            raise TypeError(
+                f"profile must be a Profile, as load_profile gives, got {type(profile).__name__}"
+            )
         self.profile = profile
         self.device = choose_device(device)
         self.directory = RunDirectory(run_dir or new_run_path(profile.name, profile.seed))
@@ -114,8 +119,8 @@ class Trainer:
         self._stop_requested = False
         self._problem: str | None = None
         self._restored: dict[str, Any] | None = None
-        if resume_from is not None:
-            self._resume(resume_from)
+        if self._resumed_from is not None:
+            self._resume(self._resumed_from)
         elif profile.frozen_checkpoint.path is not None:
             self._take_over(profile.frozen_checkpoint.path)
 
@@ -136,18 +141,13 @@ class Trainer:
 
         Raises:
             RunDirectoryError: the folder of the run cannot be made, is in use or holds another run.
-            SaveError: nothing of the run could be written, so none began.
+            SaveError: the folder cannot be written, so nothing began.
             FailedChecksError: the profile asks for checks before training, and one failed.
         """
         checked = self.profile.validation.before_training
         lines = check_installation(self.device) if checked else []
-        restored = self._restored if self._goes_on_in_place else None
-        self.monitor.open(
-            self.profile.to_yaml(),
-            resume_epoch=restored["epoch"] if restored is not None else None,
-            sizes=restored["record_bytes"] if restored is not None else None,
-        )
         try:
+            self.monitor.open(self.profile.to_yaml(), self._resume_point)
             self.monitor.note(lines)
             reason = self._guarded(self._begin) or self._guarded(self._train)
             return self._finish(reason or "epochs")
@@ -170,7 +170,8 @@ class Trainer:
                 self._resumed_from, self._restored, self.profile, self.device
             ):
                 log.info("%s", line)
-            self.keeper.recall(self._resumed_from, in_place=self._goes_on_in_place)
+            changed = any(profile_differences(self._restored["profile"], self.profile))
+            self.keeper.recall(self._resumed_from, saved=self._goes_on_in_place and not changed)
         self.keeper.last()
 
     def _train(self) -> str | None:
@@ -182,9 +183,6 @@ class Trainer:
         ):
             self._epoch(epoch)
             if self._stop_requested and (epoch < last or self.steps.done):
-                inside = f" inside epoch {epoch}, step {self.steps.done} of {len(self.steps)}"
-                place = inside if self.steps.done else f" after epoch {epoch}"
-                log.info("Stopped on request%s", place)
                 return "interrupted"
         return None
 
@@ -300,7 +298,19 @@ class Trainer:
         """Whether the run that is resumed is the one in the folder, and not a branch of it."""
         return self._resumed_from is not None and self.directory.holds(self._resumed_from)
 
-    def _resume(self, path: str | Path) -> None:
+    @property
+    def _resume_point(self) -> ResumePoint | None:
+        """Where the run of the folder goes on; None for a new run, and for a branch."""
+        if not self._goes_on_in_place or self._restored is None or self._resumed_from is None:
+            return None
+        restored = self._restored
+        return ResumePoint(
+            self._resumed_from, restored["digest"], restored["epoch"], restored["record_bytes"]
+        )
+
+    def _resume(self, path: Path) -> None:
+        # Taken first: a file that is replaced meanwhile is noticed, whichever of the two was read.
+        digest = file_digest(path) if path.is_file() else ""
         contents = load_run(path, self.profile, self.model.config)
         try:
             restore_run(contents, self.examination, self.optimisation, self.steps)
@@ -309,7 +319,7 @@ class Trainer:
             raise CheckpointError(f"{path}: the stored run does not fit: {reason}") from error
         self.examination.branch_a = self.examination.evaluator.branch_a(self.model)
         kept = ("epoch", "step", "record_bytes", "profile", "execution")
-        self._restored = {name: contents[name] for name in kept}
+        self._restored = {"digest": digest, **{name: contents[name] for name in kept}}
 
     def _finish(self, stop_reason: str) -> TrainingResult:
         """Save the last state and the summary, and show the best model's figures."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ternvae.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
 from ternvae.config import Profile, profile_keys
+from ternvae.models.stored import stored_config
 from ternvae.trainer.examination import Examination
 from ternvae.trainer.steps import Steps
 from ternvae.training.execution import execution
@@ -74,10 +75,23 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
             f"{path}: holds a model but not the progress of a run{older}; to begin a new run with "
             "its encoder A and decoder, set frozen_checkpoint.path to it"
         )
-    if contents["model_config"] != model_config:
+    if not isinstance(contents["profile"], dict):
+        raise CheckpointError(f"{path}: its profile is not a mapping")
+    if type(contents["epoch"]) is not int or contents["epoch"] < 0:
+        raise CheckpointError(f"{path}: its epoch is not a number of epochs")
+    sizes = contents.get("record_bytes")
+    if not isinstance(sizes, dict) or not all(type(n) is int and n >= 0 for n in sizes.values()):
+        raise CheckpointError(f"{path}: its record_bytes are not sizes of files")
+    try:
+        stored = stored_config(contents["model_config"], contents["model_state_dict"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: the stored model does not fit: {error}") from error
+    other = [name for name, value in model_config.items() if stored.get(name) != value]
+    if other:
+        told = "; ".join(f"{n} is {stored.get(n)}, not {model_config[n]}" for n in other)
         raise CheckpointError(
-            f"{path}: holds a model of {contents['model_config']}, the profile asks for "
-            f"{model_config}; resume with the profile of that run"
+            f"{path}: holds another model than the profile asks for: {told}; resume with the "
+            "profile of that run"
         )
     if contents["epoch"] >= profile.training.epochs:
         raise CheckpointError(
@@ -139,4 +153,6 @@ def restore_run(
         examination.controller.restore(contents["controller"])
     examination.signs.restore(contents["warning_signs"])
     examination.monitor.restore(contents["unwritten"])
+    if type(contents["step"]) is not int or not 0 <= contents["step"] < len(steps):
+        raise ValueError(f"its step is not one of the {len(steps)} steps of an epoch")
     steps.restore(contents["step"], contents["within_epoch"])

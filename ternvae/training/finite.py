@@ -48,7 +48,8 @@ def check_step(
     """
     seen = torch.cat([sums[:-1], norm.reshape(1).to(sums.dtype)])
     if frozen := [each.detach() for each in parameters.values() if not each.requires_grad]:
-        total = nn.utils.get_total_norm(frozen)
+        # The largest of them: the sum of the squares of huge weights would be infinite.
+        total = nn.utils.get_total_norm(frozen, norm_type=math.inf)
         seen = torch.cat([seen, total.reshape(1).to(sums.dtype)])
     if not seen.isfinite().all():
         raise _culprit(dict(zip(figures, seen.tolist(), strict=False)), parameters)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ternvae.checkpoint import write_whole
 
-__all__ = ["Inventory"]
+__all__ = ["Inventory", "file_digest"]
+
+#: Names of checkpoints, which are plain ones.
+_LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>\w[\w.-]*)")
 
 
 class Inventory:
@@ -30,20 +34,19 @@ class Inventory:
         self._digests = {}
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-                digest, separator, name = line.partition("  ")
-                if separator and Path(name).name == name:
-                    self._digests[name] = digest
+                if match := _LINE.fullmatch(line):
+                    self._digests[match["name"]] = match["digest"]
 
     def enter(self, *paths: Path) -> None:
         """Enter files that have just been written; :meth:`write` makes it last."""
         for path in paths:
-            self._digests[path.name] = _digest(path)
+            self._digests[path.name] = file_digest(path)
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove those of the files that this run wrote and that nobody has changed since."""
         for path in paths:
             known = self._digests.pop(path.name, None)
-            if known is not None and path.is_file() and _digest(path) == known:
+            if known is not None and path.is_file() and file_digest(path) == known:
                 path.unlink()
 
     def names(self) -> list[str]:
@@ -56,6 +59,7 @@ class Inventory:
         write_whole(self._path, lambda file: file.write(lines.encode()))
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ternvae.training.events import Event
 from ternvae.training.record import RecordHandler
-from ternvae.training.run_directory import RunDirectory
+from ternvae.training.run_directory import ResumePoint, RunDirectory
 from ternvae.training.saving import SaveError, saving
 from ternvae.training.tensorboard import TensorBoard, require_tensorboard
 from ternvae.training.warning_signs import WarningSign
@@ -49,11 +49,9 @@ class Monitor:
         self._events: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
 
-    def open(
-        self, profile_yaml: str, *, resume_epoch: int | None, sizes: Mapping[str, int] | None = None
-    ) -> None:
-        """Begin; see :meth:`RunDirectory.open`."""
-        protected = self._directory.open(profile_yaml, resume_epoch=resume_epoch, sizes=sizes)
+    def open(self, profile_yaml: str, resumed: ResumePoint | None = None) -> None:
+        """Begin; see :meth:`RunDirectory.open`.  :meth:`close` is due even if this fails."""
+        protected = self._directory.open(profile_yaml, resumed)
         self._handler = RecordHandler(self._directory.log_record, patient=self._patient)
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(self._handler)
@@ -62,8 +60,10 @@ class Monitor:
         log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
         if not protected:
             log.warning("This system has no file locks: see that no other run uses this folder")
+        for note in self._directory.notes:
+            log.warning("%s", note)
         if self._tensorboard:
-            first = (resume_epoch or 0) + 1 if resume_epoch is not None else 0
+            first = resumed.epoch + 1 if resumed is not None else 0
             with saving(self._directory.tensorboard):
                 self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
                 self._board.text("profile", profile_yaml, step=first)
@@ -80,9 +80,9 @@ class Monitor:
             log.removeHandler(self._handler)
             log.setLevel(self._level)
             self._handler.close()
-        self._directory.close()
         if self._board is not None:
             self._board.close()
+        self._directory.close()
 
     def be_patient(self) -> None:
         """From now on write what can be written: the run is ending, and why is what matters."""

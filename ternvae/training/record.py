@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ternvae.training.saving import SaveError, saving
@@ -24,8 +25,9 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unwritten = b""
+        self._whole: int | None = None
 
-    def add(self, text: str, *, durable: bool = False) -> None:
+    def add(self, text: str | bytes, *, durable: bool = False) -> None:
         """Add lines.
 
         Args:
@@ -36,9 +38,12 @@ class Record:
         Raises:
             SaveError: they cannot be written now.
         """
-        self._unwritten += text.encode()
+        self._unwritten += text.encode() if isinstance(text, str) else text
         with saving(self.path), self.path.open("ab", buffering=0) as file:
-            before = file.tell()
+            if self._whole is not None:
+                os.ftruncate(file.fileno(), self._whole)
+            # Until all is written, this is how much of the file is whole lines.
+            self._whole = file.seek(0, os.SEEK_END)
             try:
                 left = self._unwritten
                 while left:
@@ -46,15 +51,23 @@ class Record:
                 if durable:
                     os.fsync(file.fileno())
             except OSError:
-                _take_back(file.fileno(), before)
+                with suppress(OSError):  # then it is taken back before the next line
+                    os.ftruncate(file.fileno(), self._whole)
                 raise
-        self._unwritten = b""
+        self._unwritten, self._whole = b"", None
 
     def sync(self) -> int:
         """Put everything on the disk; returns the size of the file in bytes."""
         self.add("", durable=True)
         with saving(self.path):
             return self.path.stat().st_size
+
+    def ends_line_at(self, size: int) -> bool:
+        """Whether the file has that many bytes or more, and a line ends there."""
+        if not self.path.is_file():
+            return size == 0
+        content = self.path.read_bytes()
+        return size <= len(content) and (not size or content[size - 1 : size] == b"\n")
 
     def cut(self, size: int, aside: Path | None = None) -> str:
         """Shorten the file to a size that it had once, and return what came after.
@@ -69,27 +82,18 @@ class Record:
         Raises:
             SaveError: a file cannot be written.
         """
-        if not self.path.is_file():
+        if not self.path.is_file() or not self.ends_line_at(size):
             return ""
-        content = self.path.read_bytes()
-        if size >= len(content) or (size and content[size - 1 : size] != b"\n"):
+        tail = self.path.read_bytes()[size:]
+        if not tail:
             return ""
-        tail = content[size:].decode(errors="replace")
         if aside is not None:
             with saving(aside):
                 aside.mkdir(exist_ok=True)
-            Record(aside / self.path.name).add(tail.removesuffix("\n") + "\n", durable=True)
+            Record(aside / self.path.name).add(tail.removesuffix(b"\n") + b"\n", durable=True)
         with saving(self.path):
             os.truncate(self.path, size)
-        return tail
-
-
-def _take_back(descriptor: int, size: int) -> None:
-    """Tidy up; what prevented the writing may prevent this too, and is what is to be told."""
-    try:
-        os.ftruncate(descriptor, size)
-    except OSError:
-        return
+        return tail.decode(errors="replace")
 
 
 class RecordHandler(logging.Handler):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ternvae.checkpoint import copy_whole, save_checkpoint, write_whole
 from ternvae.checkpoint.durable import PARTIAL, sync_folder
-from ternvae.training.inventory import Inventory
+from ternvae.training.inventory import Inventory, file_digest
 from ternvae.training.lock import FolderInUseError, FolderLock
 from ternvae.training.record import Record
 from ternvae.training.saving import SaveError, saving
 
-__all__ = ["RunDirectory", "RunDirectoryError", "new_run_path"]
+__all__ = ["ResumePoint", "RunDirectory", "RunDirectoryError", "new_run_path"]
 
 #: Reasons that lie in the path that was given, and not in the machine.
 _UNUSABLE = (
@@ -27,8 +30,37 @@ _UNUSABLE = (
 )
 
 
+#: Names that a run gives to checkpoints, and to copies that it sets aside.
+_CHECKPOINT = re.compile(r"(best_Q|last|(best_)?epoch_\d+)(_\d+)?\.pt")
+
+
 class RunDirectoryError(ValueError):
     """A run cannot use the directory that it was given."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on in its own folder.
+
+    Attributes:
+        path: the checkpoint.
+        digest: SHA-256 of the file as it was read.
+        epoch: last epoch that is kept.
+        sizes: bytes of ``train.log`` and ``metrics.jsonl`` that are kept, by name; without them all
+            of the log, and the lines of the kept epochs.
+    """
+
+    path: Path
+    digest: str
+    epoch: int
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise ``RunDirectoryError`` if the file is no longer the one that was read."""
+        if not self.path.is_file() or file_digest(self.path) != self.digest:
+            raise RunDirectoryError(
+                f"{self.path}: was replaced by another process since it was read; start again"
+            )
 
 
 def new_run_path(name: str, seed: int) -> Path:
@@ -73,6 +105,8 @@ class RunDirectory:
         self.last = self.checkpoints / "last.pt"
         self.tensorboard = self.path / "tensorboard"
         self.log_record = Record(self.log)
+        #: What was odd on opening.
+        self.notes: list[str] = []
         self._aside = self.path / "set_aside"
         self._history_record = Record(self.history)
         self._inventory = Inventory(self.checkpoints)
@@ -110,11 +144,12 @@ class RunDirectory:
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise RunDirectoryError(f"run directory {self.path}: is a file; name a folder")
-            begun = not resuming and (self.profile.exists() or self.checkpoints.exists())
+            signs = (self.profile, self.checkpoints, self.history, self.summary)
+            begun = not resuming and any(path.exists() for path in signs)
             if begun and not self._is_empty():
+                way_on = f", or go on with that run from {self.last}" if self.last.exists() else ""
                 raise RunDirectoryError(
-                    f"run directory {self.path}: holds a run already; name another one, or go on "
-                    f"with that run from {self.last}"
+                    f"run directory {self.path}: holds a run already; name another one{way_on}"
                 )
         except OSError as error:
             raise RunDirectoryError(f"run directory {self.path}: {error.strerror}") from error
@@ -128,20 +163,12 @@ class RunDirectory:
             and not any(self.checkpoints.glob("*.pt"))
         )
 
-    def open(
-        self,
-        profile_yaml: str,
-        *,
-        resume_epoch: int | None,
-        sizes: Mapping[str, int] | None = None,
-    ) -> bool:
+    def open(self, profile_yaml: str, resumed: ResumePoint | None = None) -> bool:
         """Lock the folder, create what is in it, and take out what a resumed run does again.
 
         Args:
             profile_yaml: the resolved profile.
-            resume_epoch: last epoch of the run in this folder that is kept, or None for a new run.
-            sizes: bytes of ``train.log`` and ``metrics.jsonl`` that are kept, by name; without them
-                all of the log, and the lines of the kept epochs.
+            resumed: where the run of this folder goes on; None for a new run.
 
         Returns:
             Whether the folder is protected against a second process.
@@ -150,7 +177,7 @@ class RunDirectory:
             RunDirectoryError: the folder is in use, holds another run or is no place for one.
             SaveError: it cannot be written.
         """
-        resuming = resume_epoch is not None
+        resuming = resumed is not None
         self.check(resuming=resuming)
         with self._judged(resuming):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -163,9 +190,11 @@ class RunDirectory:
                 ) from error
         try:
             self.check(resuming=resuming)
+            if resumed is not None:
+                resumed.check()
             with self._judged(resuming):
                 self._prepare(profile_yaml)
-            self._cut(resume_epoch, sizes or {})
+            self._go_back(resumed)
         except BaseException:
             self._lock.release()
             raise
@@ -190,33 +219,52 @@ class RunDirectory:
     def _prepare(self, profile_yaml: str) -> None:
         self.checkpoints.mkdir(exist_ok=True)
         self._inventory.read()
-        # What an earlier process was writing when it was killed.
-        for name in (self.profile, self.history, self.summary, *self._checkpoint_files()):
-            name.with_name(name.name + PARTIAL).unlink(missing_ok=True)
+        for leftover in self._leftovers():
+            leftover.unlink()
+        self._set_aside_unless(self.profile, profile_yaml.encode())
+        # The summary of an earlier end would belong to no run any more.
+        self.set_aside(self.summary)
+        self.summary.unlink(missing_ok=True)
         write_whole(self.profile, lambda file: file.write(profile_yaml.encode()))
         self._history_record.sync()
         for folder in (self.path, self.path.parent):
             sync_folder(folder)
 
-    def _checkpoint_files(self) -> list[Path]:
-        """All that may have been written, whether or not its writing was finished."""
-        partial = self.checkpoints.glob(f"*epoch_*.pt{PARTIAL}")
-        names = {"best_Q.pt", "last.pt", "SHA256SUMS"}
-        names |= {path.name.removesuffix(PARTIAL) for path in partial}
-        return [self.checkpoints / name for name in sorted(names)]
+    def _leftovers(self) -> list[Path]:
+        """What an earlier process was writing when it was killed."""
+        names = (self.profile, self.history, self.summary, self.checkpoints / "SHA256SUMS")
+        return [
+            *(path for name in names if (path := name.with_name(name.name + PARTIAL)).exists()),
+            *(
+                path
+                for folder in (self.checkpoints, self._aside)
+                for path in folder.glob(f"*.pt{PARTIAL}")
+                if _CHECKPOINT.fullmatch(path.name.removesuffix(PARTIAL))
+            ),
+        ]
 
-    def _cut(self, resume_epoch: int | None, sizes: Mapping[str, int]) -> None:
-        """Take out of the records what comes after the checkpoint, and set it aside."""
-        if resume_epoch is None:
+    def _go_back(self, resumed: ResumePoint | None) -> None:
+        """Make the folder one of a run that has come as far as the checkpoint, and no further.
+
+        First ``last.pt``: should this be cut short, the run goes on from there.
+        """
+        if resumed is None:
             # Of a run that was killed before its first checkpoint.
             self.log_record.cut(0, self._aside)
             return
+        if resumed.path.name != self.last.name:
+            for path in (self.last, self.best):
+                self.set_aside(path)
+            self.repeat(resumed.path, self.last)
         for record in (self.log_record, self._history_record):
-            if record.path.name in sizes:
-                record.cut(sizes[record.path.name], self._aside)
+            name = record.path.name
+            if record.ends_line_at(resumed.sizes.get(name, 0)):
+                record.cut(resumed.sizes.get(name, 10**18), self._aside)
+            else:
+                self.notes.append(f"{name} is not as the checkpoint knew it, and stays as it is")
         size = 0
         for line in self.history.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n") or _epoch_of(line) > resume_epoch:
+            if not line.endswith(b"\n") or _epoch_of(line) > resumed.epoch:
                 break
             size += len(line)
         self._history_record.cut(size, self._aside)
@@ -249,33 +297,39 @@ class RunDirectory:
         sizes = {record.path.name: record.sync() for record in records}
         with saving(first):
             save_checkpoint(first, {**contents, "record_bytes": sizes})
-        self._duplicate(first, others)
+            self._inventory.enter(first)
+        self.repeat(first, *others, dropped=dropped)
+
+    def repeat(self, source: Path, *paths: Path, dropped: Iterable[Path] = ()) -> None:
+        """Write an existing checkpoint under other names as well, where it is not there already.
+
+        Args:
+            source: the checkpoint.
+            paths: the names.
+            dropped: see :meth:`save`.
+        """
+        for path in paths:
+            with saving(path):
+                if path != source:
+                    copy_whole(source, path)
+                self._inventory.enter(path)
         with saving(self.checkpoints):
-            self._inventory.enter(*paths)
             self._inventory.remove(dropped)
             self._inventory.write()
 
-    def repeat(self, source: Path, *paths: Path) -> None:
-        """Write an existing checkpoint under other names as well."""
-        if not paths:
-            return
-        self._duplicate(source, paths)
-        with saving(self.checkpoints):
-            self._inventory.enter(*paths)
-            self._inventory.write()
-
     def set_aside(self, path: Path) -> None:
-        """Keep a checkpoint that is going to be replaced by an earlier one, if it is there."""
+        """Keep a copy of a file that is going to be replaced by an earlier one, if it is there."""
         with saving(self._aside):
             if path.is_file():
                 self._aside.mkdir(exist_ok=True)
-                copies = len(list(self._aside.glob(f"{path.stem}*{path.suffix}")))
-                copy_whole(path, self._aside / f"{path.stem}_{copies + 1}{path.suffix}")
+                names = (f"{path.stem}_{k}{path.suffix}" for k in count(1))
+                copy_whole(
+                    path, next(p for name in names if not (p := self._aside / name).exists())
+                )
 
-    def _duplicate(self, source: Path, paths: Iterable[Path]) -> None:
-        for path in paths:
-            with saving(path):
-                copy_whole(source, path)
+    def _set_aside_unless(self, path: Path, content: bytes) -> None:
+        if path.is_file() and path.read_bytes() != content:
+            self.set_aside(path)
 
     def superseded(self, kept: Iterable[int]) -> list[Path]:
         """Files of good models that this run wrote and that are not among those epochs."""

@@ -15,6 +15,7 @@ from ternvae.training.events import Event
 from ternvae.training.monitor import Monitor
 from ternvae.training.run_directory import RunDirectory
 from ternvae.training.warning_signs import WarningSign
+from tests.runs import point
 
 FREEZE = Event(3, "freeze_encoder_a", "coverage is there", {"coverage": 1.0})
 THAW = Event(4, "thaw_encoder_a", "coverage has gone", {"coverage": math.nan})
@@ -34,7 +35,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def monitor(directory: RunDirectory) -> Iterator[Monitor]:
     monitor = Monitor(directory, tensorboard=False)
-    monitor.open("name: custom\n", resume_epoch=None)
+    monitor.open("name: custom\n")
     yield monitor
     monitor.close()
 
@@ -128,7 +129,7 @@ def test_before_it_opens_and_after_it_closes_nothing_goes_to_the_file(
     monitor = Monitor(directory, tensorboard=False)
     monitor.event(FREEZE)
     assert not directory.path.exists()
-    monitor.open("", resume_epoch=None)
+    monitor.open("")
     monitor.event(THAW)
     monitor.close()
     logging.getLogger("ternvae").info("later")
@@ -140,7 +141,7 @@ def test_before_it_opens_and_after_it_closes_nothing_goes_to_the_file(
 def test_a_resumed_run_goes_on_in_the_same_files(directory: RunDirectory) -> None:
     for resume_epoch, epochs in ((None, (2, 4, 6)), (4, (6, 8))):
         monitor = Monitor(directory, tensorboard=False)
-        monitor.open("", resume_epoch=resume_epoch)
+        monitor.open("", point(directory, resume_epoch))
         for epoch in epochs:
             monitor.event(Event(epoch, "some", f"epoch {epoch}"))
             monitor.epoch({"epoch": epoch})
