@@ -68,7 +68,10 @@ def way_on(err: str) -> list[str]:
     return ["-m", "ternvae", *arguments]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "status"), ENDINGS)
 def test_a_signal_ends_the_run_within_a_step_and_the_command_that_is_named_goes_on(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
