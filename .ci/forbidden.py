@@ -32,7 +32,7 @@ ALLOWED: dict[tuple[str, str], tuple[int, str]] = {
         "refuses objects by torch's default",
     ),
     **{
-        ("benchmarks/torture_pickles.py", name): (number, "a trap, named and never called")
+        ("benchmarks/trials/pickles.py", name): (number, "a trap, named and never called")
         for name, number in [
             *[("os.system", 4), ("os.popen", 1), ("eval", 1), ("exec", 1)],
             *[("torch.load", 1), ("torch.hub", 1)],
@@ -41,7 +41,7 @@ ALLOWED: dict[tuple[str, str], tuple[int, str]] = {
 }
 
 #: Where malicious files are made: pickles may be written there, and still not read.
-MAKES_PICKLES = ("tests/", "benchmarks/torture_")
+MAKES_PICKLES = ("tests/", "benchmarks/trials/")
 
 _SAFE = "use ternvae.checkpoint, JSON or a plain format"
 _PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,17 +55,23 @@ class Material:
 
 @dataclass(frozen=True)
 class Spoil:
-    """One way to spoil an argument: the bad value, and what the message has to show of it."""
+    """One way to spoil an argument: the bad value, and what the message has to show of it.
+
+    ``refusal``: what is raised; ``OSError`` where what is on the disk is wrong, not the argument.
+    """
 
     label: str
     make: Callable[[Any, Material], Any]
     shown: Callable[[Any], tuple[str, ...]]
+    refusal: tuple[type[Exception], ...] = (ValueError, TypeError)
 
 
 def _plainly(bad: Any) -> tuple[str, ...]:
     """The value, its type, or of a list the element or the shape that is to blame."""
     elements = [repr(x) for x in bad if type(x) is not int] if isinstance(bad, list) else []
-    return repr(bad), str(bad), type(bad).__name__, *elements, *(["(0,)"] if bad == [] else [])
+    kinds = [{list: "list", dict: "mapping"}.get(type(bad), type(bad).__name__)]
+    empty = ["(0,)"] if bad == [] else []
+    return repr(bad), str(bad), type(bad).__name__, *kinds, *elements, *empty
 
 
 def given(*bads: Any) -> tuple[Spoil, ...]:
@@ -181,9 +188,22 @@ def snapshot(thing: Any) -> Any:
         return type(thing), [(key, snapshot(value)) for key, value in thing.items()]
     if isinstance(thing, list | tuple):
         return type(thing), [snapshot(value) for value in thing]
+    if isinstance(thing, Path):
+        beside = sorted(thing.parent.iterdir()) if thing.parent.is_dir() else None
+        return str(thing), on_disk(thing), beside
     if isinstance(thing, torch.Generator) or callable(thing):
         return id(thing)  # a generator is there to be drawn from
     return repr(thing)
+
+
+def on_disk(path: Path) -> Any:
+    """The bytes of a file, those of all files in a folder by name, or None if there is neither."""
+    try:
+        if path.is_dir():
+            return {each.name: on_disk(each) for each in path.iterdir()}
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return None
 
 
 def check_unchanged(case: Case, arguments: dict[str, Any], before: dict[str, Any]) -> None:
@@ -203,17 +223,21 @@ def check_valid(case: Case, material: Material) -> None:
     check_unchanged(case, arguments, before)
 
 
+#: Whatever is given, nobody reads more than that.
+LONGEST_MESSAGE = 2000
+
+
 def check_spoilt(case: Case, material: Material) -> None:
     """Each spoilt argument is refused by a message that shows it, and nothing is changed."""
     for name, argument in case.arguments.items():
         for spoil in argument.spoils:
             arguments = case.made(material)
             bad = arguments[name] = spoil.make(arguments[name], material)
-            before = snapshots(case, arguments)
+            before = {each: snapshot(value) for each, value in arguments.items()}
             what = f"{case.name} with {name} spoilt ({spoil.label})"
             try:
                 found = case.run(arguments)
-            except (ValueError, TypeError) as error:
+            except spoil.refusal as error:
                 message = str(error)
             except Exception as error:
                 raise AssertionError(f"{what} raised {error!r}") from error
@@ -221,6 +245,7 @@ def check_spoilt(case: Case, material: Material) -> None:
                 raise AssertionError(f"{what} gave {found!r}")
             shown = spoil.shown(bad)
             assert any(word in message for word in shown), f"{what}: no {shown} in {message!r}"
+            assert len(message) < LONGEST_MESSAGE, f"{what} says {len(message)} characters"
             check_unchanged(case, arguments, before)
 
 

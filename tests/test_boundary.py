@@ -1,14 +1,15 @@
 """The boundary of the library: what does not fit is refused before anything is computed.
 
-One registry of all public functions (``tests/boundary_cases.py``, ``tests/boundary_geometry.py``
-and ``tests/boundary_models.py``), and properties that run over all of it. A public name without a
-case fails, too.
+One registry of all public functions (``tests/boundary_geometry.py``, ``tests/boundary_cases.py``,
+``tests/boundary_models.py``, ``tests/boundary_rooms.py`` and ``tests/boundary_runs.py``), and
+properties that run over all of it. A public name without a case fails, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +19,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ternvae import ceilings, losses, manifolds, metrics, models, padic
+from ternvae import (
+    analysis,
+    ceilings,
+    checkpoint,
+    config,
+    losses,
+    manifolds,
+    metrics,
+    models,
+    padic,
+    trainer,
+    validation,
+)
 from ternvae.manifolds import PoincareBall, RiemannianAdam, WrappedNormal, normal
 from ternvae.manifolds import math as geometry
-from tests import boundary_cases, boundary_geometry, boundary_models
+from tests import boundary_cases, boundary_geometry, boundary_models, boundary_rooms, boundary_runs
 from tests.boundary import (
     NO_TENSOR,
     Argument,
@@ -30,12 +43,19 @@ from tests.boundary import (
     check_documented,
     check_spoilt,
     check_valid,
+    on_disk,
     says_check_free,
     value,
 )
 
-CASES = [*boundary_geometry.CASES, *boundary_cases.CASES, *boundary_models.CASES]
-MODULES = (padic, manifolds, geometry, normal, models, metrics, losses, ceilings)
+CASES = [
+    *(*boundary_geometry.CASES, *boundary_cases.CASES),
+    *(*boundary_models.CASES, *boundary_rooms.CASES, *boundary_runs.CASES),
+]
+MODULES = (
+    *(padic, manifolds, geometry, normal, models, metrics, losses, ceilings),
+    *(config, checkpoint, trainer, validation, analysis),
+)
 CLASSES = (
     PoincareBall,
     RiemannianAdam,
@@ -43,10 +63,16 @@ CLASSES = (
     models.TernaryVAE,
     metrics.Evaluator,
     padic.TernarySpace,
+    config.Profile,
+    trainer.Trainer,
 )
 
 #: These hold what they are given and compute nothing.
-HOLDERS = (losses.GeometryLosses, models.BranchOutput, metrics.Metrics)
+HOLDERS = (
+    *(losses.GeometryLosses, models.BranchOutput, metrics.Metrics),
+    *(config.Problem, trainer.TrainingResult, validation.Check),
+    *(analysis.Analysis, analysis.Difference, analysis.LevelRow),
+)
 
 materials = st.builds(
     Material,
@@ -63,6 +89,17 @@ some = settings(max_examples=10, deadline=None)
 every_case = pytest.mark.parametrize(
     "case", [pytest.param(case, id=f"{k}-{case.name}") for k, case in enumerate(CASES)]
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_written_where_nobody_asked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """All of it runs in an empty folder, which stays empty."""
+    folder = tmp_path_factory.mktemp("empty")
+    with contextlib.chdir(folder):
+        yield
+    assert on_disk(folder) == {}
 
 
 @every_case
@@ -107,7 +144,7 @@ def checks_itself(thing: Any) -> bool:
     if not callable(thing) or not getattr(thing, "__module__", "").startswith("ternvae"):
         return False
     described = getattr(thing, "_is_protocol", False)
-    return not (inspect.isclass(thing) and (described or issubclass(thing, Warning)))
+    return not (inspect.isclass(thing) and (described or issubclass(thing, Exception)))
 
 
 def public(modules: Iterable[ModuleType], classes: Iterable[type]) -> dict[str, Any]:
@@ -158,6 +195,15 @@ def test_every_argument_is_spoilt_somewhere() -> None:
         parameters = inspect.signature(case.subject).parameters.values()
         named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         assert named - NOT_SPOILT <= spoilt[case.name], case.name
+
+
+@pytest.mark.parametrize("constant", boundary_rooms.CONSTANTS)
+def test_what_is_done_to_a_constant_changes_no_other(constant: Callable[[], Any]) -> None:
+    first, told = constant(), repr(constant())
+    assert repr(first) == told
+    boundary_rooms.ruin(first)
+    assert repr(first) != told
+    assert repr(constant()) == told
 
 
 @pytest.mark.parametrize("holder", HOLDERS)

@@ -212,8 +212,8 @@ def test_benchmarks_may_start_programs_and_only_torture_makes_pickles() -> None:
     start = "import subprocess\nsubprocess.run([a], check=True)"
     assert names(start, "benchmarks/sweep.py") == set()
     assert names("import pickle", "benchmarks/sweep.py") == {"pickle"}
-    assert names("import pickle\npickle.dumps(x)", "benchmarks/torture_evil.py") == set()
-    assert names("import pickle\npickle.loads(x)", "benchmarks/torture_evil.py") == {"pickle.loads"}
+    assert names("import pickle\npickle.dumps(x)", "benchmarks/trials/evil.py") == set()
+    assert names("import pickle\npickle.loads(x)", "benchmarks/trials/evil.py") == {"pickle.loads"}
 
 
 def test_a_complaint_names_the_line_and_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,3 +319,23 @@ def test_another_way_of_running_is_said(
         "Resumed in another way, so the last bits may differ: "
         f"threads {stored['threads']} then, 77 now"
     ]
+
+
+@pytest.mark.parametrize("gone", ["_say_end", "_write_end"])
+def test_a_run_that_was_killed_at_its_very_end_ends_on_resumption(
+    gone: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, gone, killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny(), run)
+    _, result = fit(tiny(), run, last(run))
+    assert result.stop_reason == "epochs"
+    assert differing(whole, run) == []
+    with pytest.raises(CheckpointError, match=r"all 4 epochs are done; raise training\.epochs"):
+        Trainer(tiny(), run, "cpu", resume_from=last(run))

@@ -302,7 +302,7 @@ def test_resuming_with_another_architecture_is_refused(tmp_path: Path) -> None:
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     with pytest.raises(CheckpointError, match="hidden_dim"):
         Trainer(small(model__hidden_dim=32), tmp_path / "run", "cpu", resume_from=last)
-    with pytest.raises(CheckpointError, match=r"epoch 3 is done.*raise training\.epochs"):
+    with pytest.raises(CheckpointError, match=r"all 3 epochs are done; raise training\.epochs"):
         Trainer(small(training__epochs=3), tmp_path / "run", "cpu", resume_from=last)
 
 
@@ -391,6 +391,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     after_steps(monkeypatch, 4 * per_epoch + 1, poisons)
     _, remedies = stopped(small(), tmp_path / "run", "non_finite_loss")
     assert any(remedy.startswith("training.lr:") for remedy in remedies)
+
+
+def test_weights_that_the_last_step_before_an_evaluation_spoils_are_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step is checked before its update, and nothing follows this one."""
+
+    def poisons(optimisation: Optimisation) -> None:
+        moments = optimisation.optimizer.state[optimisation.model.charts["B"].weight]
+        moments["exp_avg"].fill_(math.nan)
+
+    per_epoch = Trainer(small(), tmp_path / "unused", "cpu").batches.steps_per_epoch
+    after_steps(monkeypatch, 4 * per_epoch - 1, poisons)
+    _, result = fit(small(), tmp_path / "run")
+    assert result.stop_reason == "non_finite_loss"
+    assert result.problem is not None
+    assert result.problem.startswith("After epoch 4: NaN or infinite, and so not saved: charts.B")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["epoch"] == 3
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(

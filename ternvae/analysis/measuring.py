@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -34,12 +35,15 @@ from ternvae.padic import TernarySpace
 from ternvae.training.device import check_memory, choose_device
 from ternvae.training.verdict import CHECKS, validation_results
 
-__all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze"]
+__all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze", "check_analysis"]
 
 #: Stored and measured metrics closer than this are the same.  Float32 points are rounded otherwise
 #: on another device, which moves a metric by some 1e-7 of its size and at most tips one triple in
 #: 131072; one sequence more or less of 19683 is no rounding.
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-5, 1e-6
+
+#: As a profile allows it; longer names, and odd ones, are shown cut short and quoted.
+_LONGEST_NAME = 64
 
 _Kind = TypeVar("_Kind")
 
@@ -47,6 +51,8 @@ _Kind = TypeVar("_Kind")
 @dataclass(frozen=True)
 class LevelRow:
     """The radii of branch B in one level, hyperbolic and in units of the metric.
+
+    Holds what it is given, check-free.
 
     Attributes:
         valuation: which level.
@@ -67,7 +73,7 @@ class LevelRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """A value in the file that is not what its model measures.
+    """A value in the file that is not what its model measures; held check-free.
 
     Attributes:
         key: where the value stands in the file, for instance ``comprehensive_metrics.richness``.
@@ -83,6 +89,8 @@ class Difference:
 @dataclass(frozen=True)
 class Analysis:
     """A checkpoint, measured; figures that the file need not hold are None or empty without it.
+
+    Holds what it is given, check-free.
 
     Attributes:
         path: the file, as given.
@@ -132,6 +140,12 @@ class Analysis:
     warnings: tuple[str, ...]
 
 
+def check_analysis(name: str, value: object) -> None:
+    """Raise ``TypeError`` unless the argument is an analysis."""
+    if not isinstance(value, Analysis):
+        raise TypeError(f"{name} must be an Analysis, as analyze gives, got {type(value).__name__}")
+
+
 # --- measuring ------------------------------------------------------------------------------
 
 
@@ -146,7 +160,9 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     Raises:
         CheckpointError: the file is missing, unreadable or not such a checkpoint, its model does
             not give points of the ball, or one of its targets is not a number.
-        ValueError: no such device, or its memory is too small for the space.
+        TypeError: ``path`` is not a path, or ``device`` not a name of a device.
+        ValueError: no such device, its memory is too small for the space, or ``path`` is no
+            possible name of a file.
     """
     place = choose_device(device)
     contents = load_checkpoint(path)
@@ -163,7 +179,7 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     validation = _validation(metrics, targets, n_digits=n_digits, points_valid=points_valid)
     stored_metrics = _numbers(contents["comprehensive_metrics"])
     stored_validation = _truths(contents["validation_results"])
-    epoch = _entry(contents, "epoch", int)
+    epoch, name = _entry(contents, "epoch", int), _entry(contents["profile"], "name", str)
     stored_epoch = _entry(contents, "metrics_epoch", int)
     differences = None
     # Inside an epoch the weights have moved on from those that were measured.
@@ -176,7 +192,7 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     return Analysis(
         path=os.fspath(path),
         file_bytes=Path(path).stat().st_size,
-        profile=_entry(contents["profile"], "name", str),
+        profile=None if name is None else _shown(name),
         seed=_entry(contents["profile"], "seed", int),
         epoch=epoch,
         n_digits=n_digits,
@@ -199,7 +215,12 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
 
 
 def analysis_json(analysis: Analysis) -> dict[str, Any]:
-    """All fields as plain values for strict JSON: NaN and infinities become None."""
+    """All fields as plain values for strict JSON: NaN and infinities become None.
+
+    Raises:
+        TypeError: it is not an analysis.
+    """
+    check_analysis("analysis", analysis)
     plain: dict[str, Any] = json.loads(json.dumps(asdict(analysis)), parse_constant=lambda _: None)
     return plain
 
@@ -274,9 +295,12 @@ def _targets(
     known, targets, doubts = metric_names(n_digits), {}, []
     for name, value in _items(_entry(profile, "targets", dict)):
         if name not in known:
-            doubts.append(f"profile.targets.{name}: there is no such metric, so it is left out")
+            place = f"profile.targets.{_shown(name)}"
+            doubts.append(f"{place}: there is no such metric, so it is left out")
         elif not _numbers({name: value}) or not math.isfinite(value):
-            raise CheckpointError(f"{path}: profile.targets.{name}: not a number: {value!r}")
+            # The value itself may be of any size.
+            told = reprlib.repr(value) if isinstance(value, float) else type(value).__name__
+            raise CheckpointError(f"{path}: profile.targets.{name}: not a number: {told}")
         else:
             targets[name] = float(value)
     return targets, doubts
@@ -288,6 +312,12 @@ def _entry(values: object, key: str, kind: type[_Kind]) -> _Kind | None:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
+def _shown(name: object) -> str:
+    """A name out of a file as a terminal can show it."""
+    plain = isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME
+    return str(name) if plain else reprlib.repr(name)
+
+
 def _items(values: object) -> Iterable[tuple[Any, Any]]:
     """The entries, none if these are not entries."""
     return values.items() if isinstance(values, dict) else ()
@@ -297,8 +327,17 @@ def _numbers(values: object) -> dict[str, float]:
     return {
         str(name): float(value)
         for name, value in _items(values)
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and _fits(value)
     }
+
+
+def _fits(value: float) -> bool:
+    """Whether a number is no integer beyond the range of floats."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _truths(values: object) -> dict[str, bool]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from ternvae.analysis.measuring import Analysis
+from ternvae.analysis.measuring import Analysis, check_analysis
 from ternvae.metrics import metric_names
 from ternvae.training.report import aligned, cell, final_table, metric_ceilings
 
@@ -17,7 +17,12 @@ LONGEST_NAME = 24
 
 
 def analysis_text(analysis: Analysis) -> str:
-    """One checkpoint for the terminal: what it is, its metrics, levels and checks."""
+    """One checkpoint for the terminal: what it is, its metrics, levels and checks.
+
+    Raises:
+        TypeError: it is not an analysis.
+    """
+    check_analysis("analysis", analysis)
     header = ("valuation", "count", "mean", "spread", "least", "largest")
     radii = [
         (
@@ -44,8 +49,15 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
         analyses: at least one; their spaces may differ.
 
     Raises:
+        TypeError: these are not analyses.
         ValueError: there is nothing to compare.
     """
+    if not isinstance(analyses, Sequence):
+        raise TypeError(
+            f"analyses must be a list of Analysis, as analyze gives, got {type(analyses).__name__}"
+        )
+    for k, analysis in enumerate(analyses):
+        check_analysis(f"analyses[{k}]", analysis)
     if not analyses:
         raise ValueError("analyses: got none, expected at least one")
     names = _column_names([analysis.path for analysis in analyses])

@@ -8,12 +8,13 @@ and executes nothing.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from ternvae.checkpoint.arguments import file_path, unstorable
 from ternvae.checkpoint.durable import copy_whole, write_whole
 from ternvae.checkpoint.formats import FORMAT_VERSION, SEALED_SINCE, migrated
 from ternvae.checkpoint.sealing import SealError, archive_problem, is_sealed, seal
@@ -53,13 +54,31 @@ class CheckpointError(ValueError):
 def save_checkpoint(path: str | PathLike[str], contents: dict[str, Any]) -> None:
     """Write ``contents`` and the format version to ``path``, whole, sealed and durable.
 
+    Args:
+        path: the file to create or replace.
+        contents: tensors and plain values, in lists, tuples and dictionaries, by name.
+
     Raises:
-        CheckpointError: a required entry is missing; nothing is written.
+        CheckpointError: a required entry is missing, or one could not be read back; nothing is
+            written.
+        TypeError: ``path`` is not a path, or ``contents`` are not entries by name.
+        ValueError: ``path`` is no possible name of a file.
         OSError: the file cannot be written; what was there before still is.
     """
+    target = file_path("path", path)
+    if not isinstance(contents, Mapping):
+        raise TypeError(
+            f"contents must be a dictionary of entries by name, got {type(contents).__name__}"
+        )
     missing = [key for key in _REQUIRED if key not in contents]
     if missing:
         raise CheckpointError(f"a checkpoint needs {', '.join(missing)}")
+    if problem := unstorable(contents):
+        raise CheckpointError(
+            f"{problem}, which could not be read back; a checkpoint holds tensors and plain values "
+            "in lists, tuples and dicts, so convert it, for instance with float(), dict() or "
+            "torch.as_tensor()"
+        )
     whole = {**contents, "format_version": FORMAT_VERSION}
 
     def write(file: BinaryIO) -> None:
@@ -73,7 +92,7 @@ def save_checkpoint(path: str | PathLike[str], contents: dict[str, Any]) -> None
             raise reason or error from None
         seal(file)
 
-    write_whole(Path(path), write)
+    write_whole(target, write)
 
 
 def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
@@ -83,16 +102,19 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: no such file, a damaged one, not a checkpoint, or one of a newer format.
+        TypeError: ``path`` is not a path.
+        ValueError: ``path`` is no possible name of a file.
     """
+    source = file_path("path", path)
     try:
-        if not Path(path).is_file():
+        if not source.is_file():
             raise CheckpointError(f"{path}: no such checkpoint file")
-        with Path(path).open("rb") as file:
+        with source.open("rb") as file:
             sealed, contents = _read(path, file)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     version = contents.get("format_version") if isinstance(contents, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise CheckpointError(f"{path}: not a checkpoint of ternvae (no format_version)")
     if version > FORMAT_VERSION:
         raise CheckpointError(

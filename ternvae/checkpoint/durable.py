@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from ternvae.checkpoint.arguments import checked_path
+
 __all__ = ["PARTIAL", "copy_whole", "sync_folder", "write_whole"]
 
 #: Suffix of a file that is being written; one that is left over was cut off and is worth nothing.
@@ -26,9 +28,14 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: called with a binary file to fill, which can be read back too.
 
     Raises:
+        TypeError: ``path`` is not a :class:`pathlib.Path`, or ``write`` cannot be called.
+        ValueError: ``path`` is no possible name of a file.
         OSError: the disk is full, the folder is gone or may not be written; ``path`` is as it was,
             or, if only its name could not be synced, new.
     """
+    checked_path("path", path)
+    if not callable(write):
+        raise TypeError(f"write must be a function of a file, got {type(write).__name__}")
     partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("w+b") as file:
@@ -43,7 +50,15 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file as :func:`write_whole` writes one."""
+    """Copy a file as :func:`write_whole` writes one.
+
+    Raises:
+        TypeError: a path is not a :class:`pathlib.Path`.
+        ValueError: a path is no possible name of a file.
+        OSError: there is no such file, or the copy cannot be written; ``target`` is as it was.
+    """
+    checked_path("source", source)
+    checked_path("target", target)
     with source.open("rb") as original:
         write_whole(target, lambda file: shutil.copyfileobj(original, file))
 

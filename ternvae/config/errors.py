@@ -1,11 +1,15 @@
 """Errors of profiles: every problem, each with its place, in one exception."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 _LONGEST_VALUE = 60
 _LONGEST_REASON = 300
+
+#: What `repr` is asked of: that of anything else may be of any length, or take any time.
+_PLAIN = (str, bytes, int, float, complex, type(None), PurePath)
 
 
 def one_line(text: str) -> str:
@@ -15,20 +19,25 @@ def one_line(text: str) -> str:
 
 def shown(value: object) -> str:
     """A value as an error message shows it: on one line and at most 60 characters long."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, (list, tuple)):
         return "a list"
-    try:
-        text = one_line(repr(value))
-    except Exception:  # repr of an alien object may do anything
-        return f"a value of type {type(value).__name__}"
-    return _shortened(text, _LONGEST_VALUE)
+    if isinstance(value, _PLAIN):
+        try:
+            if isinstance(value, str) and len(value) > 2 * _LONGEST_VALUE:
+                value = value[:_LONGEST_VALUE] + value[-_LONGEST_VALUE:]  # which will be cut again
+            elif isinstance(value, bytes):
+                value = value[:_LONGEST_VALUE]
+            return shortened(repr(value), _LONGEST_VALUE)
+        except Exception:  # a number of 5000 digits, or a text of an alien type
+            return f"a value of type {reason(type(value).__name__)}"
+    return f"a value of type {reason(type(value).__name__)}"
 
 
 def reason(text: str) -> str:
     """Words of another library as an error message shows them, at most 300 characters."""
-    return _shortened(one_line(text), _LONGEST_REASON)
+    return shortened(text, _LONGEST_REASON)
 
 
 def shown_key(key: object) -> str:
@@ -42,7 +51,11 @@ def _needs_quotes(key: str) -> bool:
     return any(not c.isprintable() or unicodedata.category(c) == "Zs" or c == ":" for c in key)
 
 
-def _shortened(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
+    """The text on one line, without its middle if that would be longer."""
+    if len(text) > 2 * longest:
+        text = text[:longest] + text[-longest:]
+    text = one_line(text)
     if len(text) <= longest:
         return text
     half = (longest - 3) // 2
@@ -51,7 +64,7 @@ def _shortened(text: str, longest: int) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a profile.
+    """One thing that is wrong with a profile; holds what it is given, check-free.
 
     Attributes:
         location: `file:line:column`, the file alone, `command line` or `overrides`.
@@ -71,6 +84,24 @@ class Problem:
         """`location: key: message (got value)`, without the parts that are empty."""
         head = ": ".join(part for part in (self.location, self.key, self.message) if part)
         return f"{head} (got {self.value})" if self.value else head
+
+
+def checked_text(name: str, value: object) -> str:
+    """The value, if it is text.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {shown(value)}")
+    return value
 
 
 class ProfileError(ValueError):

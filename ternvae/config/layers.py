@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -52,8 +53,11 @@ def unknown_profile(name: str) -> Problem:
 
 
 def profile_keys() -> dict[str, FieldInfo]:
-    """Every dotted key, in order, with its pydantic field (type, bounds, default, description)."""
-    return _keys(Profile, "")
+    """Every dotted key, in order, with its pydantic field (type, bounds, default, description).
+
+    The fields are copies: what is done to them changes no profile.
+    """
+    return deepcopy(_keys(Profile, ""))
 
 
 def _keys(model: type[BaseModel], prefix: str) -> dict[str, FieldInfo]:
@@ -112,6 +116,8 @@ class Layers:
 
     def file(self, path: str | os.PathLike[str]) -> "Layers":
         """Adds a file, which may set only some keys; returns itself."""
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"a path must be text or a path, got {shown(path)}")
         name = os.fspath(path)
         if not isinstance(name, str):
             raise TypeError(f"a path must be text, got {shown(name)}")
@@ -226,7 +232,7 @@ class Layers:
     def _refuse_unknown(
         self, branch: Branch, entry: Entry, key: str, model: type[BaseModel], prefix: str
     ) -> None:
-        keys = profile_keys()
+        keys = _keys(Profile, "")
         parent, _, leaf = key.rpartition(".")
         siblings = list(model.model_fields)
         if key in keys and not prefix:
@@ -252,8 +258,8 @@ class Layers:
                 for found in conflict.conflicts:
                     self._refuse_conflict(found)
             elif setting := good.pop(key := _key(detail["loc"], self.settings), None):
-                required = _requirement(detail)
-                if required.startswith("expected") and type(None) in _kinds(profile_keys()[key]):
+                required, info = _requirement(detail), _keys(Profile, "")[key]
+                if required.startswith("expected") and type(None) in _kinds(info):
                     required += " or null"
                 problem = setting.place.problem(key, required, shown(setting.value))
                 self._refuse(problem, doubt=key)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ternvae.config.errors import ProfileError, shown
+from ternvae.config.errors import ProfileError, checked_text, shown
 from ternvae.config.layers import DEFAULT_PROFILE, Layers, shipped_profiles, unknown_profile
 from ternvae.config.profile import Profile
 
@@ -58,6 +58,9 @@ def resolve_profile(
         ValueError: If both `profile` and `base` are given.
         TypeError: If an argument is of the wrong type.
     """
+    checked_text("overrides_origin", overrides_origin)
+    if base is not None and not isinstance(base, Profile):
+        raise TypeError(f"base must be a Profile, as load_profile gives, got {shown(base)}")
     if base is None:
         layers = Layers().source(DEFAULT_PROFILE if profile is None else profile)
     elif profile is None:
@@ -84,8 +87,11 @@ def profile_from_dict(values: Mapping[str, Any], *, origin: str = "profile") -> 
 
     Raises:
         ProfileError: Naming every problem.
-        TypeError: If `values` is not a mapping.
+        TypeError: If `values` is not a mapping, or `origin` not a text.
     """
+    checked_text("origin", origin)
+    if values is None:
+        raise TypeError(f"{origin} must be a mapping of keys to values, got None")
     return Layers().values(values, origin).profile()
 
 
@@ -105,7 +111,9 @@ def profile_text(name: str) -> str:
 
     Raises:
         ProfileError: If no such profile is shipped.
+        TypeError: If the name is not a text.
     """
+    checked_text("name", name)
     shipped = shipped_profiles()
     if name not in shipped:
         raise ProfileError([unknown_profile(name)])

@@ -11,12 +11,14 @@ from typing import Any
 
 import yaml
 
-from ternvae.config.errors import Problem, one_line, reason, shown
+from ternvae.config.errors import Problem, reason, shortened, shown
 from ternvae.config.scalars import scalar
 
 MAX_BYTES = 1_000_000
 _MAX_NODES = 10_000
 _MAX_DEPTH = 20
+# Of longer paths a message shows the beginning and the end.
+_LONGEST_SOURCE = 1000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Place:
     @property
     def location(self) -> str:
         """The place as messages show it."""
-        source = one_line(self.source) or "''"
+        source = shortened(self.source, _LONGEST_SOURCE) or "''"
         return f"{source}:{self.line}:{self.column}" if self.line else source
 
     def problem(self, key: str, message: str, value: str = "") -> Problem:

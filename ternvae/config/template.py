@@ -4,6 +4,7 @@ import textwrap
 
 import yaml
 
+from ternvae.config.errors import shown
 from ternvae.config.layers import profile_keys
 from ternvae.config.profile import Profile
 from ternvae.config.scalars import ProfileDumper
@@ -19,7 +20,12 @@ def profile_template(profile: Profile) -> str:
 
     Returns:
         YAML with a comment above each key.
+
+    Raises:
+        TypeError: If it is not a profile.
     """
+    if not isinstance(profile, Profile):
+        raise TypeError(f"profile must be a Profile, as load_profile gives, got {shown(profile)}")
     values = profile.to_dict()
     lines: list[str] = []
     current = ""

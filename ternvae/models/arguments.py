@@ -26,6 +26,9 @@ __all__ = [
 
 BRANCHES = ("A", "B")
 
+#: Of what torch has against a device.
+_LONGEST_REASON = 200
+
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -137,6 +140,7 @@ def available(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error)[:_LONGEST_REASON]
         raise ValueError(
-            f"device: cannot put a model on {device!r} ({error}); try device='cpu'"
+            f"device: cannot put a model on {reprlib.repr(device)} ({reason}); try device='cpu'"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["stored_config"]
@@ -35,12 +36,16 @@ def stored_config(config: object, state: object) -> dict[str, Any]:
         if type(value) is not _KINDS[name]:
             # The value itself may be of any size.
             raise ValueError(f"{name} is of type {type(value).__name__}")
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise ValueError("model_state_dict does not hold tensors")
+    if not isinstance(state, dict) or not all(map(_is_dense, state.values())):
+        raise ValueError("model_state_dict does not hold dense tensors")
     needed, there = _values_needed(**config), _values_there(state)
     if needed > there:
         raise ValueError(f"the model has more than {needed} values, the file {there}")
     return config
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def _values_needed(

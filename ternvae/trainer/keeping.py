@@ -58,7 +58,9 @@ class Keeper:
             self._save(self._directory.last)
 
     def numbered(self) -> None:
-        """Save the present state under the number of its epoch, and as the last one."""
+        """Save the present state as the last one, and under its number, if that is due."""
+        if not self._is_numbered_due():
+            return
         epoch = self._examination.progress.epoch
         names = [] if self.is_saved else [self._directory.last]
         self._save(*names, self._directory.numbered(epoch))
@@ -108,6 +110,11 @@ class Keeper:
                     directory.repeat(name if name in there else there[0], name)
                 found.append(each)
         progress.kept = found
+        numbered = directory.numbered(progress.epoch)
+        if saved and self._is_numbered_due():
+            directory.repeat(
+                numbered if _is_model(numbered, progress.epoch) else resumed_from, numbered
+            )
         if not found:
             directory.repeat(resumed_from, dropped=[directory.best])
 
@@ -125,6 +132,11 @@ class Keeper:
         epoch, step, path = max(found, key=lambda each: each[:2])
         inside = f" and step {step} of the next" if step else ""
         return path, f"{path}, with epoch {epoch}{inside} done"
+
+    def _is_numbered_due(self) -> bool:
+        epoch = self._examination.progress.epoch
+        every = self._examination.profile.checkpointing.save_every_n_epochs
+        return self._steps.done == 0 and epoch > 0 and epoch % every == 0
 
     @property
     def is_saved(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ternvae.checkpoint import CheckpointError
+from ternvae.checkpoint.arguments import file_path
 from ternvae.config import Profile
 from ternvae.metrics import Evaluator
 from ternvae.models import TernaryVAE
@@ -26,7 +27,7 @@ from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.coverage import take_over_coverage
 from ternvae.training.device import check_memory, choose_device, is_out_of_memory
 from ternvae.training.events import Event
-from ternvae.training.finite import NonFiniteError
+from ternvae.training.finite import NonFiniteError, check_saved
 from ternvae.training.inventory import file_digest
 from ternvae.training.monitor import Monitor
 from ternvae.training.optimisation import Optimisation
@@ -58,9 +59,10 @@ class Trainer:
         progress_bar: show a progress bar on standard error.
 
     Raises:
-        ValueError: the device is not there or too small for the space, the folder holds another
-            run, a checkpoint does not fit the profile, or an optional package that the profile
-            needs is missing.  Nothing has been written then.
+        TypeError: an argument is of the wrong type.
+        ValueError: a path is empty or impossible, the device is not there or too small for the
+            space, the folder holds another run, a checkpoint does not fit the profile, or an
+            optional package that the profile needs is missing.  Nothing has been written then.
     """
 
     def __init__(
@@ -76,10 +78,15 @@ class Trainer:
             raise TypeError(
                 f"profile must be a Profile, as load_profile gives, got {type(profile).__name__}"
             )
+        if not isinstance(progress_bar, bool):
+            raise TypeError(
+                f"progress_bar must be True or False, got {type(progress_bar).__name__}"
+            )
+        folder = None if run_dir is None else file_path("run_dir", run_dir)
+        self._resumed_from = None if resume_from is None else file_path("resume_from", resume_from)
         self.profile = profile
         self.device = choose_device(device)
-        self.directory = RunDirectory(run_dir or new_run_path(profile.name, profile.seed))
-        self._resumed_from = Path(resume_from) if resume_from is not None else None
+        self.directory = RunDirectory(folder or new_run_path(profile.name, profile.seed))
         self.directory.check(resuming=self._goes_on_in_place)
         self.space = TernarySpace(profile.space.n_digits)
         check_memory(self.space, profile.model.latent_dim, self.device)
@@ -223,13 +230,20 @@ class Trainer:
         losses = self.steps.run(epoch, lambda: self._stop_requested)
         if losses is None:
             return
+        self._check_state(epoch)
         rising = self.pace.weights_rise(epoch)
         signs = self.examination.signs.after_epoch(epoch, losses, weights_rising=rising)
         self.monitor.warn(signs)
         self.progress.epoch = epoch
         self._after_epoch(losses)
-        if epoch % self.profile.checkpointing.save_every_n_epochs == 0:
-            self.keeper.numbered()
+        self.keeper.numbered()
+
+    def _check_state(self, epoch: int) -> None:
+        """Raise ``NonFiniteError`` if an update has made something that is not finite."""
+        try:
+            check_saved(self.optimisation.tensors())
+        except NonFiniteError as error:
+            raise error.at(f"After epoch {epoch}") from None
 
     # --- who learns -------------------------------------------------------------------------
 
@@ -310,8 +324,13 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         # Taken first: a file that is replaced meanwhile is noticed, whichever of the two was read.
-        digest = file_digest(path) if path.is_file() else ""
+        digest = _digest_of(path)
         contents = load_run(path, self.profile, self.model.config)
+        unfinished = self._goes_on_in_place and not self.directory.is_finished()
+        if contents["epoch"] == self.profile.training.epochs and not unfinished:
+            raise CheckpointError(
+                f"{path}: all {contents['epoch']} epochs are done; raise training.epochs to go on"
+            )
         try:
             restore_run(contents, self.examination, self.optimisation, self.steps)
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -327,9 +346,10 @@ class Trainer:
             stop_reason = self._guarded(self._save_last) or stop_reason
         best = self.progress.best
         metrics, validation = (best.metrics, best.validation) if best else ({}, {})
-        stop_reason = self._guarded(lambda: self._write_end(stop_reason, metrics)) or stop_reason
         last_good, place = self.keeper.last_good()
+        # The summary comes last: where it is, the run has ended, and nothing of its end is missing.
         stop_reason = self._guarded(lambda: self._say_end(stop_reason, place)) or stop_reason
+        stop_reason = self._guarded(lambda: self._write_end(stop_reason, metrics)) or stop_reason
         return TrainingResult(
             metrics=metrics,
             validation=validation,
@@ -364,3 +384,11 @@ class Trainer:
             # Why nothing can be written has been said if that is what ended the run.
             if stop_reason != "save_failed":
                 raise
+
+
+def _digest_of(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read, which loading it explains."""
+    try:
+        return file_digest(path)
+    except (OSError, ValueError):
+        return ""

@@ -14,7 +14,7 @@ __all__ = ["TrainingResult", "run_summary"]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a run.
+    """What came of a run; holds what it is given, check-free.
 
     Attributes:
         metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.

@@ -24,6 +24,25 @@ _ORDER_OF_THE_DATA = (
     "training.gradient_accumulation_steps",
 )
 
+#: What a run goes on from beside the model, and of which types it is.
+_OF_A_RUN: dict[str, tuple[type, ...]] = {
+    "step": (int,),
+    "within_epoch": (dict, type(None)),
+    "execution": (dict, type(None)),
+    "progress": (dict,),
+    "frozen": (dict,),
+    "homeostasis": (dict, type(None)),
+    "controller": (dict, type(None)),
+    "warning_signs": (list, tuple),
+    "unwritten": (dict,),
+}
+
+#: Types of the values of a profile.
+_PLAIN = (type(None), bool, int, float, str)
+
+#: No text in a profile is longer.
+_LONGEST_TEXT = 5000
+
 
 def checkpoint_contents(
     examination: Examination, optimisation: Optimisation, steps: Steps
@@ -82,6 +101,12 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
     sizes = contents.get("record_bytes")
     if not isinstance(sizes, dict) or not all(type(n) is int and n >= 0 for n in sizes.values()):
         raise CheckpointError(f"{path}: its record_bytes are not sizes of files")
+    if missing := [name for name in _OF_A_RUN if name not in contents]:
+        raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(missing)}")
+    for name, kinds in _OF_A_RUN.items():
+        if type(contents[name]) not in kinds:
+            # The value itself may be of any size.
+            raise CheckpointError(f"{path}: its {name} is of type {type(contents[name]).__name__}")
     try:
         stored = stored_config(contents["model_config"], contents["model_state_dict"])
     except ValueError as error:
@@ -93,7 +118,7 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
             f"{path}: holds another model than the profile asks for: {told}; resume with the "
             "profile of that run"
         )
-    if contents["epoch"] >= profile.training.epochs:
+    if contents["epoch"] > profile.training.epochs:
         raise CheckpointError(
             f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
             f"{profile.training.epochs}; raise training.epochs to go on"
@@ -117,23 +142,25 @@ def profile_differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Each key that has another value than in a stored profile: key, value then, value now.
 
-    A key that an older version did not know had its default.
+    A key that an older version did not know had its default.  Of a stored value that no profile
+    has, a container for instance, the type is given in its place, in words.
     """
-    defaults = {key: info.default for key, info in profile_keys().items()}
-    before, now = defaults | _dotted(stored), _dotted(profile.to_dict())
-    for key, value in now.items():
-        if before[key] != value:
-            yield key, before[key], value
+    now = profile.to_dict()
+    for key, info in profile_keys().items():
+        value, then = _at(now, key, None), _at(stored, key, info.default)
+        if isinstance(then, str) and len(then) > _LONGEST_TEXT:
+            yield key, f"a text of {len(then)} characters", value
+        elif not isinstance(then, _PLAIN):
+            yield key, f"of type {type(then).__name__}", value
+        elif then != value:
+            yield key, then, value
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _dotted(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _at(values: Mapping[str, Any], key: str, default: object) -> Any:
+    """The value of a dotted key; of a key that is not there, the default."""
+    section, _, name = key.rpartition(".")
+    inside = values.get(section, {}) if section else values
+    return inside.get(name, default) if isinstance(inside, Mapping) else inside
 
 
 def restore_run(

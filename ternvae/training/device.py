@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 
 import torch
 
@@ -16,8 +17,11 @@ def choose_device(wanted: str) -> torch.device:
     """The device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
     Raises:
+        TypeError: what is given is not a name of a device.
         ValueError: no such device here; the message names those that there are.
     """
+    if not isinstance(wanted, str | torch.device):
+        raise TypeError(f"device must be a name such as 'cpu', got {type(wanted).__name__}")
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     there = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -27,7 +31,8 @@ def choose_device(wanted: str) -> torch.device:
         device = None
     name = f"cuda:{device.index or 0}" if device and device.type == "cuda" else str(device)
     if device is None or name not in there:
-        raise ValueError(f"device: {wanted!r} is not there; choose from {', '.join(there)}")
+        told = reprlib.repr(wanted)
+        raise ValueError(f"device: {told} is not there; choose from {', '.join(there)}")
     return device
 
 

@@ -71,7 +71,9 @@ def _culprit(values: Mapping[str, float], parameters: Mapping[str, nn.Parameter]
 
 
 def check_saved(tensors: Mapping[str, Tensor]) -> None:
-    """Check what is about to be saved.
+    """Check what is about to be measured, and saved.
+
+    A step is checked before its update, so what the last update has made is seen here.
 
     Args:
         tensors: weights and moments, by name.

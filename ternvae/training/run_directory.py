@@ -163,6 +163,17 @@ class RunDirectory:
             and not any(self.checkpoints.glob("*.pt"))
         )
 
+    def is_finished(self) -> bool:
+        """Whether the summary says that all epochs are done."""
+        return self._stop_reason() == "epochs"
+
+    def _stop_reason(self) -> object:
+        """What the summary says of the end of the run; None if there is none that can be read."""
+        try:
+            return json.loads(self.summary.read_text(encoding="utf-8"))["stop_reason"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def open(self, profile_yaml: str, resumed: ResumePoint | None = None) -> bool:
         """Lock the folder, create what is in it, and take out what a resumed run does again.
 
@@ -222,8 +233,9 @@ class RunDirectory:
         for leftover in self._leftovers():
             leftover.unlink()
         self._set_aside_unless(self.profile, profile_yaml.encode())
-        # The summary of an earlier end would belong to no run any more.
-        self.set_aside(self.summary)
+        # It is no end any more.  Of an interruption the checkpoint knows as much.
+        if self._stop_reason() != "interrupted":
+            self.set_aside(self.summary)
         self.summary.unlink(missing_ok=True)
         write_whole(self.profile, lambda file: file.write(profile_yaml.encode()))
         self._history_record.sync()
@@ -276,7 +288,8 @@ class RunDirectory:
         self._history_record.add(_json(record) + "\n", durable=True)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write ``metrics.json``."""
+        """Write ``metrics.json``, once the log is on the disk."""
+        self.log_record.sync()
         with saving(self.summary):
             write_whole(self.summary, lambda file: file.write((_json(summary, 2) + "\n").encode()))
 

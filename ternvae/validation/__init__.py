@@ -9,6 +9,7 @@ documentation promises. What a check compares with is computed apart from what i
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Collection, Iterator, Mapping
 
@@ -61,13 +62,20 @@ def run_checks(
         An iterator of finished checks, in the order of :data:`GROUPS`.
 
     Raises:
-        RuntimeError: at the call, if ``device`` is not the name of a device.
-        ValueError: at the call, if there is no such group.
+        TypeError: at the call, if ``device`` is not the name of a device, or ``groups`` are not a
+            list of names.
+        ValueError: at the call, if ``device`` is not the name of a device, or there is no such
+            group.  On a device that is not there the checks fail.
     """
-    place = torch.device(device)
-    unknown = [group for group in groups or () if group not in GROUPS]
-    if unknown:
-        raise ValueError(f"groups: no group {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device must be a name such as 'cpu', got {type(device).__name__}")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        told = reprlib.repr(device)
+        raise ValueError(f"device: {told} is not the name of a device; try 'cpu'") from error
+    if groups is not None:
+        _check_groups(groups)
     return (
         _run(group, name, function, place)
         for group, checks in GROUPS.items()
@@ -77,11 +85,35 @@ def run_checks(
 
 
 def check_line(check: Check) -> str:
-    """The check as a line: verdict, group, name and figure, in columns."""
+    """The check as a line: verdict, group, name and figure, in columns.
+
+    Raises:
+        TypeError: it is not a check.
+    """
+    if not isinstance(check, Check):
+        raise TypeError(
+            f"check must be a Check, as run_checks gives them, got {type(check).__name__}"
+        )
     group_width = max(map(len, GROUPS))
     name_width = max(len(name) for checks in GROUPS.values() for name in checks)
     verdict = "PASS" if check.passed else "FAIL"
     return f"{verdict}  {check.group:<{group_width}}  {check.name:<{name_width}}  {check.figure}"
+
+
+def _check_groups(groups: object) -> None:
+    if isinstance(groups, str) or not isinstance(groups, Collection):
+        raise TypeError(
+            f"groups must be a list of names, got {type(groups).__name__}: {reprlib.repr(groups)}"
+        )
+    if not groups:
+        raise ValueError(
+            f"groups: got {groups!r}; choose from {', '.join(GROUPS)}, or pass None for all"
+        )
+    for group in groups:
+        if not isinstance(group, str) or group not in GROUPS:
+            raise ValueError(
+                f"groups: no group {reprlib.repr(group)}; choose from {', '.join(GROUPS)}"
+            )
 
 
 def _run(group: str, name: str, function: CheckFunction, device: torch.device) -> Check:

@@ -32,7 +32,7 @@ EXACT = ACCURACY[torch.float64]
 
 @dataclass(frozen=True)
 class Check:
-    """One line of ``ternvae validate``.
+    """One line of ``ternvae validate``; holds what it is given, check-free.
 
     Attributes:
         group: the subject, for instance "geometry".

@@ -169,3 +169,22 @@ def test_a_run_that_cannot_begin_keeps_neither_the_folder_nor_the_log(
             trainer.fit()
     assert (log.handlers, log.level) == (before, level)
     assert Trainer(profile, run, "cpu").fit().stop_reason == "epochs"
+
+
+@pytest.mark.parametrize("left", ["no file", "a file that is not listed"])
+def test_a_numbered_checkpoint_that_a_kill_left_out_is_there_on_resumption(
+    left: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between last.pt and epoch_002.pt, or between that and SHA256SUMS."""
+    fit(tiny(), run, stop_after=6)
+    folder = run / "checkpoints"
+    assert load_checkpoint(last(run))["epoch"] == 2
+    listed = (folder / "SHA256SUMS").read_text().splitlines()
+    kept = [line for line in listed if not line.endswith("  epoch_002.pt")]
+    assert len(kept) == len(listed) - 1
+    (folder / "SHA256SUMS").write_text("".join(f"{line}\n" for line in kept))
+    if left == "no file":
+        (folder / "epoch_002.pt").unlink()
+    fit(tiny(), run, last(run))
+    assert load_checkpoint(folder / "epoch_002.pt")["epoch"] == 2
+    assert "  epoch_002.pt\n" in (folder / "SHA256SUMS").read_text()

@@ -1,0 +1,1 @@
+"""The trials of `torture.py`, a file each, and what they stand on."""
