@@ -940,3 +940,28 @@ def test_the_names_of_the_weights_are_the_documented_ones(learnable: bool) -> No
         general = re.sub(r"\.\d+\.(weight|bias)$", ".N.*", general)
         general = re.sub(r"\.(weight|bias)$", ".*", general)
         assert f"`{general}`" in documented, general
+
+
+def test_whole_numbers_stand_for_real_ones_in_a_file_too(tmp_path: Path) -> None:
+    model = TernaryVAE(n_digits=3, latent_dim=3, hidden_dim=4, curvature=2, dropout=0)
+    assert TernaryVAE.from_checkpoint(checkpoint(model, tmp_path / "m.pt")).config == model.config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("hidden_dim", 30_000, "the model has more than"),
+        ("projection_layers", 10**8, "the model has more than"),
+        ("hidden_dim", 10**400, "hidden_dim is an integer of 1329 bits"),
+        ("curvature", [[1.0]], "curvature is of type list"),
+        ("n_digits", True, "n_digits is of type bool"),
+        ("extra", 1, "model_config does not hold the keywords"),
+    ],
+)
+def test_a_file_cannot_ask_for_a_model_that_it_does_not_hold(
+    key: str, value: object, told: str, tmp_path: Path
+) -> None:
+    model = TernaryVAE(n_digits=3, latent_dim=3, hidden_dim=4)
+    evil = checkpoint(model, tmp_path / "evil.pt", model_config={**model.config, key: value})
+    with pytest.raises(CheckpointError, match=told):
+        TernaryVAE.from_checkpoint(evil)

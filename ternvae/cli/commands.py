@@ -38,6 +38,9 @@ from ternvae.config.errors import one_line
 
 __all__ = ["cli", "main"]
 
+#: Linux takes no longer ones.
+LONGEST_PATH = 4096
+
 #: Length of a run in ``--test-mode``, unless the command line says otherwise.
 TEST_EPOCHS = 5
 
@@ -221,6 +224,11 @@ def _printable(*paths: tuple[str, str | None]) -> None:
     for option, path in paths:
         if path == "":
             raise BadInputError(f"command line: {option}: must not be empty (got '')")
+        if path is not None and len(path) > LONGEST_PATH:
+            raise BadInputError(
+                f"command line: {option}: is longer than {LONGEST_PATH} characters "
+                f"(got {path[:20]!r}...)"
+            )
         if bad := next((c for c in path or "" if not c.isprintable()), None):
             raise BadInputError(
                 f"command line: {option}: must not contain the character U+{ord(bad):04X} "

@@ -9,11 +9,14 @@ from torch import Tensor
 
 __all__ = ["stored_config"]
 
-_KINDS: dict[str, type] = {
-    **dict.fromkeys(("n_digits", "latent_dim", "hidden_dim", "projection_layers"), int),
-    **dict.fromkeys(("dropout", "curvature", "max_radius"), float),
-    **dict.fromkeys(("learnable_curvature", "mathematical_precision"), bool),
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("n_digits", "latent_dim", "hidden_dim", "projection_layers"), (int,)),
+    **dict.fromkeys(("dropout", "curvature", "max_radius"), (float, int)),
+    **dict.fromkeys(("learnable_curvature", "mathematical_precision"), (bool,)),
 }
+
+#: Nothing about a model is a larger number.
+_LARGEST = 2**53
 
 
 def stored_config(config: object, state: object) -> dict[str, Any]:
@@ -33,9 +36,11 @@ def stored_config(config: object, state: object) -> dict[str, Any]:
     if missing := [name for name in ("n_digits", "latent_dim", "hidden_dim") if name not in config]:
         raise ValueError(f"model_config is without {', '.join(missing)}")
     for name, value in config.items():
-        if type(value) is not _KINDS[name]:
+        if type(value) not in _KINDS[name]:
             # The value itself may be of any size.
             raise ValueError(f"{name} is of type {type(value).__name__}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"{name} is an integer of {value.bit_length()} bits")
     if not isinstance(state, dict) or not all(map(_is_dense, state.values())):
         raise ValueError("model_state_dict does not hold dense tensors")
     needed, there = _values_needed(**config), _values_there(state)

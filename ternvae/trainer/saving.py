@@ -83,8 +83,8 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
     """Read a checkpoint that a run with this profile can go on from.
 
     Raises:
-        CheckpointError: the file cannot be used, holds another model, has nothing left to do, or
-            the profile changes what cannot change any more.
+        CheckpointError: the file cannot be used, holds another model, is beyond the end of the
+            profile, or the profile changes what cannot change any more.
     """
     contents = load_checkpoint(path)
     if "progress" not in contents:
@@ -94,6 +94,19 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
             f"{path}: holds a model but not the progress of a run{older}; to begin a new run with "
             "its encoder A and decoder, set frozen_checkpoint.path to it"
         )
+    _check_entries(path, contents)
+    _check_model(path, contents, model_config)
+    if contents["epoch"] > profile.training.epochs:
+        raise CheckpointError(
+            f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
+            f"{profile.training.epochs}; raise training.epochs to go on"
+        )
+    _check_changes(path, contents, profile)
+    return contents
+
+
+def _check_entries(path: str | Path, contents: Mapping[str, Any]) -> None:
+    """Raise ``CheckpointError`` unless what a run goes on from is there, of the right types."""
     if not isinstance(contents["profile"], dict):
         raise CheckpointError(f"{path}: its profile is not a mapping")
     if type(contents["epoch"]) is not int or contents["epoch"] < 0:
@@ -107,6 +120,12 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
         if type(contents[name]) not in kinds:
             # The value itself may be of any size.
             raise CheckpointError(f"{path}: its {name} is of type {type(contents[name]).__name__}")
+
+
+def _check_model(
+    path: str | Path, contents: Mapping[str, Any], model_config: Mapping[str, Any]
+) -> None:
+    """Raise ``CheckpointError`` unless the stored model is of the same architecture."""
     try:
         stored = stored_config(contents["model_config"], contents["model_state_dict"])
     except ValueError as error:
@@ -118,11 +137,10 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
             f"{path}: holds another model than the profile asks for: {told}; resume with the "
             "profile of that run"
         )
-    if contents["epoch"] > profile.training.epochs:
-        raise CheckpointError(
-            f"{path}: epoch {contents['epoch']} is done and the profile ends at epoch "
-            f"{profile.training.epochs}; raise training.epochs to go on"
-        )
+
+
+def _check_changes(path: str | Path, contents: Mapping[str, Any], profile: Profile) -> None:
+    """Raise ``CheckpointError`` if the profile changes what cannot change any more."""
     for key, then, now in profile_differences(contents["profile"], profile):
         why = None
         if key in _ORDER_OF_THE_DATA and contents["step"]:
@@ -134,7 +152,6 @@ def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -
                 f"{path}: {key} was {then!r} and cannot become {now!r}: {why}; leave it as it was, "
                 "or begin a new run"
             )
-    return contents
 
 
 def profile_differences(

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -290,8 +290,14 @@ class RunDirectory:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``metrics.json``, once the log is on the disk."""
         self.log_record.sync()
-        with saving(self.summary):
-            write_whole(self.summary, lambda file: file.write((_json(summary, 2) + "\n").encode()))
+        content = (_json(summary, 2) + "\n").encode()
+        try:
+            with saving(self.summary):
+                write_whole(self.summary, lambda file: file.write(content))
+        except SaveError:
+            with suppress(OSError):  # one that may not last must not say that the run has ended
+                self.summary.unlink(missing_ok=True)
+            raise
 
     def save(self, contents: dict[str, Any], *paths: Path, dropped: Iterable[Path] = ()) -> None:
         """Write the same checkpoint under each of the names, then remove what it replaces.

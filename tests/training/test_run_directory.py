@@ -327,3 +327,17 @@ def test_what_the_user_replaced_or_put_there_stays(run: Path) -> None:
     assert directory.good(1).read_text() == "replaced"
     assert directory.good(9).read_text() == "put there"
     assert not directory.good(2).exists()
+
+
+def test_a_summary_that_may_not_last_does_not_say_that_the_run_has_ended(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = opened(run)
+
+    def fails(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("ternvae.checkpoint.durable.sync_folder", fails)
+    with pytest.raises(SaveError, match=r"metrics\.json: Input/output error"):
+        directory.write_summary({"stop_reason": "epochs"})
+    assert not directory.is_finished()
