@@ -11,7 +11,7 @@ from ternvae.training.events import Event
 from ternvae.training.record import RecordHandler
 from ternvae.training.run_directory import ResumePoint, RunDirectory
 from ternvae.training.saving import SaveError, saving
-from ternvae.training.tensorboard import TensorBoard, require_tensorboard
+from ternvae.training.tensorboard import TensorBoard, TensorBoardError, require_tensorboard
 from ternvae.training.warning_signs import WarningSign
 
 __all__ = ["Monitor"]
@@ -64,9 +64,12 @@ class Monitor:
             log.warning("%s", note)
         if self._tensorboard:
             first = resumed.epoch + 1 if resumed is not None else 0
-            with saving(self._directory.tensorboard):
-                self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
-                self._board.text("profile", profile_yaml, step=first)
+            try:
+                with saving(self._directory.tensorboard):
+                    self._board = TensorBoard(self._directory.tensorboard, purge_step=first)
+                    self._board.text("profile", profile_yaml, step=first)
+            except TensorBoardError as error:
+                raise SaveError(str(error)) from error
 
     def note(self, lines: Iterable[str]) -> None:
         """Put lines into the log of the run that were said before it was opened."""
