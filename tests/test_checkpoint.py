@@ -166,6 +166,14 @@ def test_missing_files_and_folders_are_refused(path: Path) -> None:
     assert "no such checkpoint file" in refusal(path.parent)
 
 
+def test_the_folder_of_a_run_is_refused_with_the_file_that_was_meant(path: Path) -> None:
+    meant = path.parent / "run" / "checkpoints" / "last.pt"
+    meant.parent.mkdir(parents=True)
+    save_checkpoint(meant, CONTENTS)
+    for given in (meant.parents[1], meant.parent, meant.parents[1] / "last.pt"):
+        assert refusal(given) == f"{given}: no such checkpoint file; there is {meant}"
+
+
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
 def test_truncated_files_are_refused(path: Path, share: float) -> None:
     save_checkpoint(path, CONTENTS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -108,7 +109,7 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     source = file_path("path", path)
     try:
         if not source.is_file():
-            raise CheckpointError(f"{path}: no such checkpoint file")
+            raise CheckpointError(f"{path}: no such checkpoint file{_meant(source)}")
         with source.open("rb") as file:
             sealed, contents = _read(path, file)
     except OSError as error:
@@ -130,6 +131,15 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(missing)}")
     return migrated(dict(contents))
+
+
+def _meant(missing: Path) -> str:
+    """The checkpoint that a run's folder, or a name in it, stands for most likely; or nothing."""
+    folder = missing.parent / "checkpoints"
+    for file in (missing / "checkpoints" / "last.pt", missing / "last.pt", folder / missing.name):
+        if file.is_file():
+            return f"; there is {file}"
+    return ""
 
 
 def _read(path: str | PathLike[str], file: BinaryIO) -> tuple[bool, Any]:
