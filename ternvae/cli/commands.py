@@ -35,11 +35,9 @@ from ternvae.config import (
     resolve_profile,
 )
 from ternvae.config.errors import one_line
+from ternvae.config.sections import LONGEST_PATH
 
 __all__ = ["cli", "main"]
-
-#: Linux takes no longer ones.
-LONGEST_PATH = 4096
 
 #: Length of a run in ``--test-mode``, unless the command line says otherwise.
 TEST_EPOCHS = 5
@@ -137,7 +135,7 @@ def train(
 
     Precedence: defaults < profile < config file < command line.
     """
-    _printable(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
+    _check_paths(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
     overrides = _key_overrides(ctx)
     if seed is not None:
         overrides["seed"] = seed
@@ -184,7 +182,7 @@ def analyze(checkpoints: tuple[str, ...], device: str, as_json: bool) -> None:
     """
     from ternvae.analysis import analysis_json, analysis_text, analyze, comparison_text
 
-    _printable(*(("CHECKPOINT", checkpoint) for checkpoint in checkpoints))
+    _check_paths(*(("CHECKPOINT", checkpoint) for checkpoint in checkpoints))
     found = [usable(analyze, checkpoint, device) for checkpoint in checkpoints]
     if as_json:
         click.echo(json.dumps([analysis_json(each) for each in found], indent=2, allow_nan=False))
@@ -219,8 +217,8 @@ def profiles(name: str | None, full: bool, schema: bool) -> None:
             click.echo(f"{each:<{width}}  {description}")
 
 
-def _printable(*paths: tuple[str, str | None]) -> None:
-    """Refuse paths that would not be shown as they are; each comes with what it was given for."""
+def _check_paths(*paths: tuple[str, str | None]) -> None:
+    """Refuse paths that name nothing or would not be shown as they are; each with its option."""
     for option, path in paths:
         if path == "":
             raise BadInputError(f"command line: {option}: must not be empty (got '')")

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -24,14 +25,13 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     if isinstance(value, _PLAIN):
-        try:
+        # A number of 5000 digits has no text, and a text of an alien type any.
+        with suppress(Exception):
             if isinstance(value, str) and len(value) > 2 * _LONGEST_VALUE:
                 value = value[:_LONGEST_VALUE] + value[-_LONGEST_VALUE:]  # which will be cut again
             elif isinstance(value, bytes):
                 value = value[:_LONGEST_VALUE]
             return shortened(repr(value), _LONGEST_VALUE)
-        except Exception:  # a number of 5000 digits, or a text of an alien type
-            return f"a value of type {reason(type(value).__name__)}"
     return f"a value of type {reason(type(value).__name__)}"
 
 

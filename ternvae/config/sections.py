@@ -21,8 +21,11 @@ def _one_line(text: str) -> str:
     return _plain_text(text)
 
 
+#: Characters of a path; Linux takes no longer ones.
+LONGEST_PATH = 4096
+
 PlainText = Annotated[str, AfterValidator(_plain_text)]
-PathText = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=4096)]
+PathText = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=LONGEST_PATH)]
 
 
 class Section(BaseModel):

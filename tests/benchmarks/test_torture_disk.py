@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module as module
 from pathlib import Path
 from typing import Any
@@ -90,37 +90,29 @@ def test_failing_operations_are_told(
         assert disk.failed_run_fault(reference[0], run, number, error) is None
 
 
-def test_an_error_that_is_swallowed_fails_the_trial(
-    reference: tuple[Path, list[tuple[str, str]]], tmp_path: Path
-) -> None:
-    @contextmanager
-    def swallowing(path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            return
-
-    number = number_of(reference, "fsync", "last.pt.partial")
-    with mock.patch.object(run_directory, "saving", swallowing):
-        fault = module("trials.disk").failed_run_fault(
-            reference[0], tmp_path / "run", number, errno.ENOSPC
-        )
-    assert "exit status 0 and not 3" in fault
-
-
-def test_an_error_that_escapes_fails_the_trial(
-    reference: tuple[Path, list[tuple[str, str]]], tmp_path: Path
-) -> None:
-    @contextmanager
-    def nothing(path: Path) -> Iterator[None]:
+@contextmanager
+def swallowing(path: Path) -> Iterator[None]:
+    with suppress(OSError):
         yield
 
+
+@contextmanager
+def passing(path: Path) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("saving", "seen"), [(swallowing, "exit status 0 and not 3"), (passing, "a traceback")]
+)
+def test_an_error_that_is_swallowed_or_escapes_fails_the_trial(
+    reference: tuple[Path, list[tuple[str, str]]], tmp_path: Path, saving: object, seen: str
+) -> None:
     number = number_of(reference, "fsync", "last.pt.partial")
-    with mock.patch.object(run_directory, "saving", nothing):
+    with mock.patch.object(run_directory, "saving", saving):
         fault = module("trials.disk").failed_run_fault(
             reference[0], tmp_path / "run", number, errno.ENOSPC
         )
-    assert "a traceback" in fault
+    assert seen in fault
 
 
 def test_a_file_that_is_not_written_whole_fails_the_trial(
