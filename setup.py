@@ -1,10 +1,14 @@
-"""The one thing that setup.cfg cannot say: the optional extension module.
+"""The one thing that setup.cfg cannot say: the optional extension modules.
 
-Where it cannot be compiled (no C compiler, or one without OpenMP) the installation goes on without
-it, and ``ternvae.manifolds`` uses torch operations instead, which give the same results slower.
+Where they cannot be compiled (no C compiler, or one without OpenMP) the installation goes on
+without them, and torch operations are used instead, which give the same results slower.
 """
 
 from setuptools import Extension, setup
+
+#: No -ffast-math: NaN and infinity must stay what they are. No -Wpsabi: nothing that it warns of is
+#: called from elsewhere.
+COMPILE = ["-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"]
 
 setup(
     ext_modules=[
@@ -12,11 +16,19 @@ setup(
             "ternvae.manifolds._tiles",
             ["ternvae/manifolds/_tiles.c"],
             libraries=["m"],
-            # No -ffast-math: NaN and infinity must stay what they are. No -Wpsabi: nothing that it
-            # warns of is called from elsewhere.
-            extra_compile_args=["-O3", "-std=c11", "-fopenmp", "-fno-math-errno", "-Wno-psabi"],
+            extra_compile_args=[*COMPILE, "-std=c11"],
             extra_link_args=["-fopenmp"],
             optional=True,
-        )
+        ),
+        Extension(
+            "ternvae.models._dense",
+            [f"ternvae/models/_dense{part}.c" for part in ("", "_any", "_v3", "_v4")],
+            depends=["ternvae/models/_dense.h", "ternvae/models/_dense_tile.h"],
+            libraries=["m"],
+            # One rounding for a product and a sum: what matrix multiplication does everywhere.
+            extra_compile_args=[*COMPILE, "-std=gnu11", "-ffp-contract=fast"],
+            extra_link_args=["-fopenmp"],
+            optional=True,
+        ),
     ]
 )

@@ -17,7 +17,7 @@ sample.  It measures no coverage after an epoch either, which the Trainer does a
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +29,25 @@ from ternvae.losses import LEAST_LEVEL_SHARE, SEPARATION_MARGIN, GeometryLosses
 
 # geoopt itself, by the import that keeps its deprecation warnings quiet.
 from ternvae.manifolds._geoopt import geoopt
-from ternvae.models import BRANCHES, LOG_VARIANCE_RANGE, BranchOutput, TernaryVAE
+from ternvae.models import BRANCHES, LOG_VARIANCE_RANGE, TernaryVAE
 
-__all__ = ["TextbookTraining", "TextbookVAE", "textbook_geometry_losses", "textbook_loss"]
+__all__ = [
+    "TextbookOutput",
+    "TextbookTraining",
+    "TextbookVAE",
+    "textbook_geometry_losses",
+    "textbook_loss",
+]
+
+
+class TextbookOutput(NamedTuple):
+    """The fields of :class:`ternvae.models.BranchOutput` of the same names."""
+
+    points: Tensor
+    radius: Tensor
+    logits: Tensor
+    posterior_log_prob: Tensor
+    prior_log_prob: Tensor
 
 
 class TextbookVAE(nn.Module):
@@ -51,11 +67,12 @@ class TextbookVAE(nn.Module):
         self.encoders = model.encoders
         self.charts = model.charts
         self.decoder = model.decoder
+        self.n_digits = model.space.n_digits
         self.prototypes = geoopt.ManifoldParameter(
             model.prototypes.detach().clone(), manifold=self.ball
         )
 
-    def forward(self, sequences: Tensor, valuation: Tensor, branch: str) -> BranchOutput:
+    def forward(self, sequences: Tensor, valuation: Tensor, branch: str) -> TextbookOutput:
         """Encode, sample, decode; shapes as in :meth:`TernaryVAE.forward`."""
         points, scale = self._encode(sequences, branch)
         # The wrapped normal (Nagano et al. 2019): noise in an orthonormal frame at the origin,
@@ -69,7 +86,7 @@ class TextbookVAE(nn.Module):
             displacement = self.ball.logmap(centres, sample)
             displacement = self.ball.lambda_x(centres, keepdim=True) * displacement
         charted = self.charts[branch](self.ball.logmap0(sample))
-        return BranchOutput(
+        return TextbookOutput(
             points=points,
             radius=self.ball.dist0(points),
             logits=self.decoder(charted),
@@ -144,7 +161,7 @@ def textbook_loss(
 ) -> Tensor:
     """The weighted objective of one batch over both branches, scalar."""
     weights, n_digits = profile.loss_weights, profile.space.n_digits
-    loss = torch.zeros(())
+    loss = torch.zeros((), device=sequences.device)
     for branch in BRANCHES:
         out = vae(sequences, valuation, branch)
         digits = (sequences + 1).flatten()
@@ -170,17 +187,19 @@ class TextbookTraining:
 
     Args:
         profile: gives the space, the model, the weights, the batch size and the learning rate.
+        device: where the model is; the data stay in main memory, and batches are sent there.
 
     Attributes:
         model: the :class:`TernaryVAE` whose layers are trained; ready for evaluation.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, device: str | torch.device = "cpu") -> None:
         torch.manual_seed(profile.seed)
         self.profile = profile
+        self.device = torch.device(device)
         keywords = profile.model.model_dump(exclude={"enhanced_controller"})
-        self.model = TernaryVAE(n_digits=profile.space.n_digits, **keywords)
-        self.vae = TextbookVAE(self.model)
+        self.model = TernaryVAE(n_digits=profile.space.n_digits, **keywords).to(self.device)
+        self.vae = TextbookVAE(self.model).to(self.device)
         space = self.model.space
         indices = torch.arange(space.size)
         self.loader = DataLoader(
@@ -199,8 +218,9 @@ class TextbookTraining:
     def epoch(self) -> float:
         """One pass over the space; returns the mean loss of a step."""
         self.vae.train()
-        total = torch.zeros(())
-        for sequences, valuation in self.loader:
+        total = torch.zeros((), device=self.device)
+        for batch in self.loader:
+            sequences, valuation = (column.to(self.device) for column in batch)
             loss = textbook_loss(self.vae, sequences, valuation, self.profile, self.vae.radius_max)
             for optimizer in self.optimizers:
                 optimizer.zero_grad()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -224,9 +225,58 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
     return (valuation.unsqueeze(-1) == levels).to(dtype)
 
 
-def _level_means(values: Tensor, membership: Tensor) -> Tensor:
-    """Mean of the values within each level, (n + 1,); 0 for a level without a row."""
-    return values @ membership / membership.sum(0).clamp_min(1)
+class _LevelSums(torch.autograd.Function):
+    """Sums over the rows of each level, (n + 1, 4) in float64: 1, x, x^2 and the reach of x.
+
+    One node of the graph, whose backward pass takes a handful of calls.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, membership: Tensor, margin: float) -> Tensor:
+        wide, rows = x.double(), membership.double()
+        reach = F.relu(wide.abs() - (0.5 - margin)) / margin
+        ctx.save_for_backward(x, membership)  # inputs, so that there is a second derivative
+        ctx.margin = margin
+        return rows.T @ torch.stack([torch.ones_like(wide), wide, wide.square(), reach], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        given, membership = ctx.saved_tensors
+        x = given.double()
+        _, along, squared, reach = (membership.double() @ grads[0]).unbind(1)
+        beyond = (x.abs() > 0.5 - ctx.margin).to(x.dtype) / ctx.margin
+        slope = along + 2 * x * squared + x.sign() * beyond * reach
+        return slope.to(given.dtype), None, None
+
+
+def _level_sums(x: Tensor, membership: Tensor, margin: float = SEPARATION_MARGIN) -> Tensor:
+    sums: Tensor = _LevelSums.apply(x, membership, margin)  # type: ignore[no-untyped-call]
+    return sums
+
+
+def _hierarchy(sums: Tensor) -> Tensor:
+    count, _, squares, _ = sums.unbind(1)
+    return (squares / count.clamp_min(1)).sum() / (count > 0).sum()
+
+
+def _separation(sums: Tensor) -> Tensor:
+    count, _, _, reach = sums.unbind(1)
+    return (reach / count.clamp_min(1)).sum()
+
+
+def _richness(sums: Tensor, unit: Tensor | float, floor: Tensor | float) -> Tensor:
+    """See :func:`richness_loss`; ``unit`` is the length that x was measured in."""
+    count, total, squares, _ = sums.unbind(1)
+    levels = len(count)
+    some = count.clamp_min(1)
+    wanted = floor * (levels / (levels - 1))
+    # In float64 the difference loses nothing: x is of the size of a shell, or of a radius.
+    share = (squares / some - (total / some).square()) * (unit * unit / wanted)
+    plural = count > 1
+    plural[-1] = False  # the last level is one point
+    weights = plural.to(share.dtype) / plural.sum().clamp_min(1)
+    overall = F.relu(1 - share @ weights)
+    return overall + F.relu(1 - share / LEAST_LEVEL_SHARE) @ weights
 
 
 def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
@@ -248,8 +298,7 @@ def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
         ValueError: shapes or devices that do not fit, or no rows.
     """
     _check_membership(offset, "offset", membership)
-    present = (membership.sum(0) > 0).sum()
-    return _level_means(offset.square(), membership).sum() / present
+    return _hierarchy(_level_sums(offset, membership)).to(offset.dtype)
 
 
 def separation_loss(
@@ -277,8 +326,7 @@ def separation_loss(
     """
     _check_membership(offset, "offset", membership)
     _check_number(margin, "margin", 0.0, 0.5)
-    reach = F.relu(offset.abs() - (0.5 - margin)) / margin
-    return _level_means(reach, membership).sum()
+    return _separation(_level_sums(offset, membership, margin)).to(offset.dtype)
 
 
 def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
@@ -310,17 +358,7 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
     _check_number(floor, "floor", 0.0, closed=True)
     if floor == 0:
         return radius.new_zeros(())
-    levels = membership.shape[-1]
-    wanted = floor * levels / (levels - 1)
-    count = membership.sum(0)
-    mean = radius @ membership / count.clamp_min(1)
-    variance = (radius - membership @ mean).square() @ membership / count.clamp_min(1)
-    plural = (count > 1).to(radius.dtype)
-    plural[-1] = 0
-    plural = plural / plural.sum().clamp_min(1)
-    overall = F.relu(1 - (variance @ plural) / wanted)
-    single = F.relu(1 - variance / (LEAST_LEVEL_SHARE * wanted)) @ plural
-    return overall + single
+    return _richness(_level_sums(radius, membership), 1.0, floor).to(radius.dtype)
 
 
 class GeometryLosses(NamedTuple):
@@ -337,18 +375,21 @@ def geometry_losses(
     *,
     n_digits: int,
     radius_max: Tensor | float,
-    richness_floor: float,
+    richness_floor: Tensor | float,
     margin: float = SEPARATION_MARGIN,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> GeometryLosses:
-    """All terms on the radii of one batch, with their shared parts computed once.
+    """All terms on the radii of one batch, from one set of sums over its levels.
 
     Args:
         radius: (batch,) hyperbolic radii, units of the metric.
         valuation: (batch,) integers in 0..n_digits.
         n_digits: number of ternary digits n.
         radius_max: hyperbolic radius of the region in use.
-        richness_floor: see :func:`richness_loss`.
+        richness_floor: see :func:`richness_loss`; a 0-dim tensor must be positive.
         margin: see :func:`separation_loss`.
+        total: given the sums of these rows, (n + 1, 4) in float64, gives those of the whole batch,
+            where several processes share it; its gradient passes as it is.
 
     Returns:
         The unweighted terms.
@@ -359,12 +400,22 @@ def geometry_losses(
         TypeError: what one of them refuses: dtypes, or numbers of the wrong kind.
         ValueError: shapes or devices that do not fit, no rows, or a number out of range.
     """
-    _check_number(richness_floor, "richness_floor", 0.0, closed=True)
+    if not isinstance(richness_floor, Tensor):
+        _check_number(richness_floor, "richness_floor", 0.0, closed=True)
     _check_number(margin, "margin", 0.0, 0.5)
     offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
     membership = level_membership(valuation, n_digits, radius.dtype)
-    return GeometryLosses(
-        hierarchy=hierarchy_loss(offset, membership),
-        richness=richness_loss(radius, membership, floor=richness_floor),
-        separation=separation_loss(offset, membership, margin=margin),
+    if total is None:  # of several processes one may have no row of a batch
+        _check_membership(offset, "offset", membership)
+    sums = _level_sums(offset, membership, margin)
+    if total is not None:
+        sums = total(sums)
+    nothing = not isinstance(richness_floor, Tensor) and richness_floor == 0
+    found = (
+        _hierarchy(sums),
+        sums.new_zeros(())
+        if nothing
+        else _richness(sums, radius_max / (n_digits + 1), richness_floor),
+        _separation(sums),
     )
+    return GeometryLosses(*(term.to(radius.dtype) for term in found))

@@ -113,6 +113,14 @@ def metric_cases() -> list[Case]:
                 "space": Argument(space, SPACE_SPOILT),
                 "sample_size": size,
                 "sample_seed": Argument(lambda m: m.seed, (*INTEGERS, *given(-1, 2**70))),
+                "exact_up_to": Argument(lambda m: m.rows - 2, (*INTEGERS, *given(-1, 21))),
+                "kept_bytes": Argument(lambda m: m.width, (*INTEGERS, *given(0, -1))),
+                "share": Argument(
+                    lambda m: (m.rows - 2, m.rows),
+                    given(None, 3, "01", [0, 1], (0,), (2, 2), (-1, 1), (0.5, 2), (0, 0), (0, "2")),
+                ),
+                "add": Argument(lambda m: torch.clone, given(None, 3, "add", [])),
+                "progress": Argument(lambda m: [].append, given(3, "progress", [])),
             },
         ),
         Case(of["__call__"], scored),
@@ -120,6 +128,8 @@ def metric_cases() -> list[Case]:
         Case(of["branch_b"], scored),
         Case(of["embed"], {**scored, "branch": branch}),
         Case(of["coverage"], {**scored, "branch": branch}),
+        Case(of["level_radii"], {**scored, "branch": branch}),
+        Case(of["chunks"], {"self": evaluator}, lambda self: list(self.chunks())),
         Case(
             metrics.evaluate,
             {"model": model, "space": Argument(space, SPACE_SPOILT)},

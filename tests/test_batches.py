@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternvae.padic import TernarySpace
-from ternvae.training.batches import BatchPlan, epoch_seed
+from ternvae.training.batches import Batch, BatchPlan, epoch_seed
 from tests.padic.oracles import relaxed, valuation_by_definition
 
 plans = st.builds(
@@ -31,10 +32,19 @@ def parts(plan: BatchPlan, seed: int = 0) -> list[tuple[list[int], list[int]]]:
     balanced = plan.batch_size - plan.passing_rows
     found = []
     for batch in plan.epoch(seed):
-        assert batch.dtype == torch.int64 and batch.ndim == 1
-        rows = batch.tolist()
+        check_rows(plan, batch)
+        rows = batch.indices.tolist()
+        assert len(rows) == batch.total
         found.append((rows[: len(rows) - balanced], rows[len(rows) - balanced :]))
     return found
+
+
+def check_rows(plan: BatchPlan, batch: Batch) -> None:
+    """Sequences and levels are those of the indices."""
+    for part in batch[:3]:
+        assert part.dtype == torch.int64 and len(part) == len(batch.indices)
+    assert torch.equal(batch.sequences, plan.space.sequences(batch.indices))
+    assert torch.equal(batch.levels, plan.space.valuation(batch.indices))
 
 
 def check(plan: BatchPlan, seed: int) -> None:
@@ -97,7 +107,7 @@ def test_for_every_number_of_digits(n: int, share: float) -> None:
 def test_nine_digits(batch_size: int, share: float) -> None:
     space = TernarySpace(9)
     plan = BatchPlan(space, batch_size, share)
-    batches = list(plan.epoch(3))
+    batches = [batch.indices for batch in plan.epoch(3)]
     assert len(batches) == plan.steps_per_epoch
     balanced = batch_size - plan.passing_rows
     passing = torch.cat([batch[: len(batch) - balanced] for batch in batches])
@@ -130,11 +140,11 @@ def test_a_share_of_zero_gives_plain_batches() -> None:
     assert (plan.rows_per_level, plan.passing_rows, plan.steps_per_epoch) == (0, 10, 9)
     expected = list(space.batches(10, shuffle=True, seed=5))
     for batch, plain in zip(plan.epoch(5), expected, strict=True):
-        assert torch.equal(batch, plain)
+        assert torch.equal(batch.indices, plain)
 
 
 def as_rows(plan: BatchPlan, seed: int) -> list[list[int]]:
-    return [batch.tolist() for batch in plan.epoch(seed)]
+    return [batch.indices.tolist() for batch in plan.epoch(seed)]
 
 
 def test_seeds_decide_everything() -> None:
@@ -156,12 +166,100 @@ def test_seeds_decide_everything() -> None:
 
 def test_the_permutation_is_no_rotation_of_another() -> None:
     plan = BatchPlan(TernarySpace(5), 81, 0.0)
-    orders = [torch.cat(list(plan.epoch(seed))) for seed in range(5)]
+    orders = [torch.cat([batch.indices for batch in plan.epoch(seed)]) for seed in range(5)]
     for k, order in enumerate(orders):
         assert not torch.equal(order, torch.arange(243))
         for other in orders[k + 1 :]:
             assert float((order == other).float().mean()) < 0.1
             assert len(set(((order - other) % 243).tolist())) > 50
+
+
+# --- from any step, in any number of processes --------------------------------------------------
+
+
+def same_batches(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
+    return all(
+        a.total == b.total and all(map(torch.equal, a[:3], b[:3]))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of several chunks, the last of them not a whole one."""
+    monkeypatch.setattr("ternvae.training.batches._CHUNK", 300)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("batch_size", [16, 50, 729])
+def test_a_batch_is_a_function_of_the_seed_and_its_number(batch_size: int) -> None:
+    plan = BatchPlan(TernarySpace(6), batch_size, 0.3)
+    check(plan, 7)
+    whole = list(plan.epoch(7))
+    for first in range(plan.steps_per_epoch + 2):
+        assert same_batches(whole[first:], plan.epoch(7, first=first))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("world", [2, 3, 5, 40])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_processes_share_the_rows_of_one(world: int, share: float) -> None:
+    plan = BatchPlan(TernarySpace(5), 32, share)
+    alone = list(plan.epoch(3, first=2))
+    shares = [list(plan.epoch(3, first=2, rank=k, world=world)) for k in range(world)]
+    for number, whole in enumerate(alone):
+        of_batch = [each[number] for each in shares]
+        assert {each.total for each in of_batch} == {whole.total}
+        for each in of_batch:
+            check_rows(plan, each)
+        everything = torch.cat([each.indices for each in of_batch])
+        assert torch.equal(everything.sort().values, whole.indices.sort().values)
+        for rank, each in enumerate(of_batch):
+            expected = (part[rank::world] for part in whole[:3])
+            assert all(map(torch.equal, each[:3], expected))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_process_sees_every_level(world: int) -> None:
+    plan = BatchPlan(TernarySpace(6), 300, 0.4)
+    for rank in range(world):
+        for batch in plan.epoch(0, rank=rank, world=world):
+            counts = batch.levels.bincount(minlength=7)
+            rows = torch.tensor([min(plan.rows_per_level, s) for s in plan.space.level_sizes()])
+            assert (counts >= rows // world).all()
+
+
+def test_the_random_rows_of_a_level_are_uniform() -> None:
+    """A chi-squared of each level, far below what one chance in a million would give."""
+    plan = BatchPlan(TernarySpace(4), 60, 0.5)
+    rows, balanced = plan.rows_per_level, plan.batch_size - plan.passing_rows
+    counts = torch.zeros(plan.space.size)
+    batches = 0
+    for seed in range(100):
+        for batch in plan.epoch(seed):
+            counts += batch.indices[-balanced:].bincount(minlength=plan.space.size)
+            batches += 1
+    levels = plan.space.valuation(torch.arange(plan.space.size))
+    for v, size in enumerate(plan.space.level_sizes()):
+        expected = batches * min(rows, size) / size
+        deviation = float(((counts[levels == v] - expected) ** 2 / expected).sum())
+        assert deviation < size + 5 * (2 * size) ** 0.5
+        assert size > rows or deviation == 0
+
+
+@pytest.mark.parametrize("batch_size", [512, 100_000])
+def test_the_largest_space_takes_neither_time_nor_memory(batch_size: int) -> None:
+    """3^20 rows: of int64, 28 GB; here both ends of an epoch, and what torch asks for meanwhile."""
+    plan = BatchPlan(TernarySpace(20), batch_size, 0.2)
+    assert plan.steps_per_epoch * plan.passing_rows >= plan.space.size
+    with torch.profiler.profile(profile_memory=True) as profile:
+        [*_, final] = plan.epoch(1, first=plan.steps_per_epoch - 2)
+        began = next(plan.epoch(1, rank=1, world=2))
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < 25 * 8 * max(batch_size, 2**15)
+    check_rows(plan, final)
+    check_rows(plan, began)
+    assert began.levels.unique().tolist() == list(range(21))
 
 
 def test_epoch_seeds_are_distinct_and_in_range() -> None:

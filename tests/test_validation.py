@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ternvae import ceilings, checkpoint, losses, manifolds, metrics, models, padic, validation
 from ternvae.manifolds import math, programs
+from ternvae.metrics import levels, ranks
 from ternvae.models import layers, vae
 from ternvae.padic import space as space_module
 from ternvae.validation import (
@@ -484,28 +485,33 @@ def rooted_variance(patch: pytest.MonkeyPatch) -> None:
 
 
 def ranks_without_ties(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(metrics, "rankdata", lambda x: x.argsort().argsort().astype(float))
+    """The first rank of a class instead of the one in its middle."""
+
+    def first_ranks(counts: Any) -> Any:
+        before = counts.cumsum() - counts
+        centres = before - before @ counts / counts.sum()
+        return centres, float(counts @ centres**2)
+
+    patch.setattr(ranks, "_class_ranks", first_ranks)
 
 
 def sign_of_hierarchy(patch: pytest.MonkeyPatch) -> None:
-    true = metrics.spearman
-    patch.setattr(metrics, "spearman", lambda x, y: -true(x, y))
+    true = levels.sorted_correlation
+    patch.setattr(levels, "sorted_correlation", lambda parts, whole: -true(parts, whole))
 
 
 def random_metric(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        metrics.Evaluator, "_triplet_accuracy", lambda self, ball, points: float(torch.rand(()))
-    )
+    patch.setattr(metrics.Evaluator, "_triplet_accuracy", lambda *_: float(torch.rand(())))
 
 
 def sample_variance(patch: pytest.MonkeyPatch) -> None:
-    true = metrics._level_moments
+    true = levels.level_moments
 
-    def unbiased(r: Any, v: Any, n: int) -> Any:
-        mean, variance = true(r, v, n)
+    def unbiased(parts: Any) -> Any:
+        mean, variance = true(parts)
         return mean, variance * 1.5
 
-    patch.setattr(metrics, "_level_moments", unbiased)
+    patch.setattr(levels, "level_moments", unbiased)
 
 
 def wrong_ceilings(patch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ternvae.ceilings import ceilings
@@ -31,7 +30,6 @@ from ternvae.metrics import (
     metric_names,
 )
 from ternvae.models import BRANCHES, TernaryVAE
-from ternvae.padic import TernarySpace
 from ternvae.training.device import check_memory, choose_device
 from ternvae.training.verdict import CHECKS, validation_results
 
@@ -39,7 +37,7 @@ __all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze", "ch
 
 #: Stored and measured metrics closer than this are the same.  Float32 points are rounded otherwise
 #: on another device, which moves a metric by some 1e-7 of its size and at most tips one triple in
-#: 131072; one sequence more or less of 19683 is no rounding.
+#: 65536; one sequence more or less of 19683 is no rounding.
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-5, 1e-6
 
 #: As a profile allows it; longer names, and odd ones, are shown cut short and quoted.
@@ -56,7 +54,7 @@ class LevelRow:
 
     Attributes:
         valuation: which level.
-        count: sequences in the level.
+        count: measured sequences of the level; all of them up to 15 digits.
         mean: mean radius.
         std: population standard deviation; richness is the mean of its square over the levels.
         least: smallest radius.
@@ -128,7 +126,7 @@ class Analysis:
     parameters: int
     device: str
     metrics: dict[str, float]
-    sampling: dict[str, int | bool]
+    sampling: dict[str, Any]
     ceilings: dict[str, float]
     targets: dict[str, float]
     validation: dict[str, bool]
@@ -173,9 +171,10 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
     check_memory(model.space, model.config["latent_dim"], place)
     evaluator = Evaluator(model.space)
     metrics, complaints = _measure(path, evaluator, model)
-    radii = {branch: _radii(evaluator, model, branch) for branch in BRANCHES}
+    # Embedding once more costs a tenth of the metrics; keeping the points would cost their memory.
+    radii = {branch: evaluator.level_radii(model, branch) for branch in BRANCHES}
     limit = float(model.ball.hyperbolic_radius_max)
-    points_valid = all(bool((radius <= limit).all()) for radius in radii.values())
+    points_valid = all(bool(part[-1] <= limit) for parts in radii.values() for part in parts)
     validation = _validation(metrics, targets, n_digits=n_digits, points_valid=points_valid)
     stored_metrics = _numbers(contents["comprehensive_metrics"])
     stored_validation = _truths(contents["validation_results"])
@@ -205,7 +204,7 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
         ceilings=ceilings(n_digits),
         targets=targets,
         validation=validation,
-        levels=_levels(radii["B"], model.space),
+        levels=_levels(radii["B"]),
         stored_metrics=stored_metrics,
         stored_validation=stored_validation,
         stored_epoch=stored_epoch,
@@ -240,20 +239,11 @@ def _measure(
     return metrics, [str(warning.message) for warning in caught]
 
 
-def _radii(evaluator: Evaluator, model: TernaryVAE, branch: str) -> NDArray[np.float64]:
-    # Embedding once more costs a tenth of the metrics; keeping the points would cost their memory.
-    radius = model.ball.dist0(evaluator.embed(model, branch))
-    return np.asarray(radius.cpu(), dtype=np.float64)
-
-
-def _levels(radius: NDArray[np.float64], space: TernarySpace) -> tuple[LevelRow, ...]:
-    valuation = space.valuation(torch.arange(space.size)).numpy()
-    rows = []
-    for level in range(space.n_digits + 1):
-        inside = radius[valuation == level]
-        figures = (inside.mean(), inside.std(), inside.min(), inside.max())
-        rows.append(LevelRow(level, len(inside), *map(float, figures)))
-    return tuple(rows)
+def _levels(radii: list[NDArray[np.float64]]) -> tuple[LevelRow, ...]:
+    return tuple(
+        LevelRow(level, len(r), float(r.mean()), float(r.std()), float(r.min()), float(r.max()))
+        for level, r in enumerate(radii)
+    )
 
 
 def _validation(

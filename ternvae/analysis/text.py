@@ -94,6 +94,7 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
 
 def _heading(analysis: Analysis) -> list[tuple[str, str]]:
     sampling = analysis.sampling
+    rows = "all" if sampling["rows_exact"] else f"{sampling['rows']} drawn"
     how = "all" if sampling["pairs_exact"] else "drawn"
     trained = [
         f"{what} {value}"
@@ -111,7 +112,7 @@ def _heading(analysis: Analysis) -> list[tuple[str, str]]:
         ),
         (
             "Measured",
-            f"on {analysis.device}: all sequences, {sampling['pairs']} pairs ({how}), "
+            f"on {analysis.device}: {rows} sequences, {sampling['pairs']} pairs ({how}), "
             f"{sampling['triples']} triples (drawn), seed {sampling['seed']}",
         ),
         ("Stored", _stored_in_words(analysis)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from ternvae.cli.outcome import (
     usable,
 )
 from ternvae.cli.running import run
+from ternvae.cli.together import in_step, taking_part
 from ternvae.config import (
     DEFAULT_PROFILE,
     Profile,
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: as on the command line, without the program's name; default ``sys.argv[1:]``.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return taking_part(given, partial(_status_of, given))
+
+
+def _status_of(arguments: list[str]) -> int:
     try:
         status = cli.main(args=arguments, prog_name="ternvae", standalone_mode=False)
     except click.ClickException as error:
@@ -135,18 +142,19 @@ def train(
 
     Precedence: defaults < profile < config file < command line.
     """
-    _check_paths(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
-    overrides = _key_overrides(ctx)
-    if seed is not None:
-        overrides["seed"] = seed
-    if test_mode:
-        overrides = {**_test_mode(resolve_profile(profile, config, {})), **overrides}
-    if checkpoint is None:
-        resolved = resolve_profile(profile, config, overrides)
-        folder = Path(run_dir) if run_dir else None
-    else:
-        resolved = _profile_to_resume(checkpoint, profile, config, overrides)
-        folder = Path(run_dir) if run_dir else _folder_of(checkpoint)
+    with in_step():
+        _check_paths(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
+        overrides = _key_overrides(ctx)
+        if seed is not None:
+            overrides["seed"] = seed
+        if test_mode:
+            overrides = {**_test_mode(resolve_profile(profile, config, {})), **overrides}
+        if checkpoint is None:
+            resolved = resolve_profile(profile, config, overrides)
+            folder = Path(run_dir) if run_dir else None
+        else:
+            resolved = _profile_to_resume(checkpoint, profile, config, overrides)
+            folder = Path(run_dir) if run_dir else _folder_of(checkpoint)
     return run(resolved, folder, device, checkpoint)
 
 

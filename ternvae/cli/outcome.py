@@ -20,6 +20,8 @@ __all__ = [
     "complain",
     "discard_standard_output",
     "interrupted",
+    "leads",
+    "several",
     "usable",
 ]
 
@@ -32,6 +34,16 @@ class BadInputError(Exception):
     """What the user gave cannot be used; the text is one line per problem."""
 
 
+def several() -> bool:
+    """Whether this is one of several processes, as torchrun tells them."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def leads() -> bool:
+    """Whether this is the process that speaks; alone, it is."""
+    return not several() or os.environ.get("RANK", "0") == "0"
+
+
 def usable(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function whose ``ValueError`` speaks of what the user gave."""
     try:
@@ -40,11 +52,14 @@ def usable(function: Callable[..., Result], *arguments: Any) -> Result:
         raise BadInputError(str(error)) from error
 
 
-def complain(problems: str, status: int = BAD_INPUT) -> int:
+def complain(problems: str, status: int = BAD_INPUT, *, for_all: bool = True) -> int:
     """Say what is wrong; returns the exit status.
 
-    What was given may be in the text, and must not be able to write to the terminal.
+    What was given may be in the text, and must not be able to write to the terminal.  Of several
+    processes, one says what is wrong ``for_all``.
     """
+    if for_all and not leads():
+        return status
     for line in problems.split("\n"):
         with suppress(OSError):  # nobody may be listening any more
             click.echo(one_line(line), err=True)

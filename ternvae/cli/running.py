@@ -21,6 +21,7 @@ from ternvae.cli.outcome import (
     BadInputError,
     complain,
     discard_standard_output,
+    leads,
     usable,
 )
 from ternvae.config import Profile
@@ -42,6 +43,7 @@ def run(profile: Profile, folder: Path | None, device: str, checkpoint: str | No
     """
     from ternvae.trainer import FailedChecksError, RunDirectoryError, SaveError, Trainer
     from ternvae.training.device import is_out_of_memory
+    from ternvae.training.processes import LostProcessError
 
     make = partial(Trainer, resume_from=checkpoint, progress_bar=sys.stderr.isatty())
     try:
@@ -63,6 +65,15 @@ def run(profile: Profile, folder: Path | None, device: str, checkpoint: str | No
     except KeyboardInterrupt:
         last_good, _ = trainer.keeper.last_good()
         return complain(f"stopped at once{_way_on(last_good)}", stopping.status)
+    except LostProcessError as error:
+        last_good, _ = trainer.keeper.last_good()
+        return complain(f"{error}; stopped{_way_on(last_good)}", STOPPED_ITSELF)
+    except (RuntimeError, MemoryError) as error:
+        # A process that is alone ends in order; of several, the others do not know.
+        if not is_out_of_memory(error):
+            raise
+        rank = trainer.processes.rank
+        return complain(f"process {rank}: out of memory; stopped", STOPPED_ITSELF, for_all=False)
     if result.stop_reason == "epochs":
         return 0
     if result.stop_reason == "interrupted":
@@ -113,9 +124,10 @@ class _Stopping:
         self.status = 128 + number
         for each in self._before:
             signal.signal(each, _stop_at_once)
-        # Not through sys.stderr, which may be in the middle of a line, or have lost its reader.
-        with suppress(OSError):
-            os.write(2, b"stopping after this step; once more to stop at once\n")
+        if leads():
+            # Not through sys.stderr, which may be in the middle of a line, or have lost its reader.
+            with suppress(OSError):
+                os.write(2, b"stopping after this step; once more to stop at once\n")
 
 
 def _stop_at_once(number: int, frame: object) -> None:

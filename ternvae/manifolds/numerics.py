@@ -216,10 +216,25 @@ def log_sinh_ratio(z: Tensor) -> Tensor:
     """
     small = z < _LOG_SINH_RATIO_SWITCH
     z2 = torch.where(small, z, 0.0).square()
-    series = torch.zeros_like(z)
-    for coefficient in reversed(_LOG_SINH_RATIO_SERIES):
+    series = _LOG_SINH_RATIO_SERIES[-1] * z2
+    for coefficient in reversed(_LOG_SINH_RATIO_SERIES[:-1]):
         series = (series + coefficient) * z2
     # Each branch sees an argument it likes, so that no NaN reaches the gradient of the other one.
     large = torch.where(small, 1.0, z)
-    closed = large + torch.log(-torch.expm1(-2.0 * large) / (2.0 * large))
+    ratio = torch.rsub(torch.exp(-2.0 * large), 1.0) / (2.0 * large)
+    closed = large + torch.log1p(ratio - 1.0)  # no logarithm else on tiles; ratio is below 0.76
     return torch.where(small, series, closed)
+
+
+def log_sinh_ratio_bend(z: Tensor) -> Tensor:
+    """Return ``(coth(z) - 1/z) / z``, the derivative of :func:`log_sinh_ratio` divided by ``z``."""
+    small = z < _LOG_SINH_RATIO_SWITCH
+    z2 = torch.where(small, z, 0.0).square()
+    terms = [2.0 * (k + 1) * c for k, c in enumerate(_LOG_SINH_RATIO_SERIES)]
+    series = terms[-1] * z2
+    for coefficient in reversed(terms[1:-1]):
+        series = (series + coefficient) * z2
+    large = torch.where(small, 1.0, z)
+    q = torch.exp(-2.0 * large)
+    closed = ((1.0 + q) / torch.rsub(q, 1.0) - large.reciprocal()) / large
+    return torch.where(small, series + terms[0], closed)

@@ -5,23 +5,37 @@ References:
     [LH] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
 """
 
+from __future__ import annotations
+
+import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 from torch.optim.optimizer import Optimizer
 
-from ternvae.manifolds import programs
-from ternvae.manifolds._geoopt import geoopt
 from ternvae.manifolds.ball import PoincareBall
-from ternvae.manifolds.rules import adam
-from ternvae.manifolds.vectors import Metric
+from ternvae.manifolds.updates import (
+    Flats,
+    Point,
+    counts_on_device,
+    flats_of,
+    points_together,
+    refuse_weight_decay,
+    update_flats,
+    update_manifold,
+    update_points,
+)
 
-_Point = geoopt.ManifoldTensor
-_NEVER = torch.zeros((), device="cpu")
 _HOST_DEVICES = ("cpu", "mps")
+
+
+#: The last two choose among torch's implementations.
+_HYPERPARAMETERS = operator.itemgetter(
+    *("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "capturable"),
+    *("foreach", "fused"),
+)
 
 
 class RiemannianAdam(Optimizer):
@@ -30,8 +44,8 @@ class RiemannianAdam(Optimizer):
     A step first updates the Euclidean tensors of all groups, then the manifold tensors, so that a
     learnable curvature moved in the same step is the one the points are kept inside of.
 
-    *Euclidean tensors* go through torch's own functional AdamW, one call per group; the result is
-    bit for bit that of ``torch.optim.AdamW``.
+    *Euclidean tensors* go through torch's own AdamW, one call for all groups that share their
+    hyperparameters; the result is bit for bit that of ``torch.optim.AdamW``.
 
     *Manifold tensors* (``geoopt.ManifoldParameter`` of any geoopt manifold) follow [BG]: with the
     Riemannian gradient ``g`` at ``x``, ``m <- beta1 m + (1 - beta1) g`` and
@@ -46,6 +60,15 @@ class RiemannianAdam(Optimizer):
 
     Points whose manifold is being trained (a learnable curvature) are projected onto it in every
     step, those without a gradient too.
+
+    A step finds out once what it has to do with which tensors, and again whenever parameters,
+    states or hyperparameters were replaced by others, or other parameters have gradients.
+
+    Attributes:
+        found_inf: None, or a 0-dim float tensor as ``torch.amp.GradScaler`` gives it to fused
+            optimizers. A step leaves parameters, moments and counts of steps as they are while it
+            is 1. It is read by the host if it is in the host's memory, or if a group is neither
+            ``capturable`` nor ``fused``; otherwise the device obeys it alone.
 
     Args:
         params: tensors or parameter groups; any group may mix both kinds.
@@ -67,6 +90,9 @@ class RiemannianAdam(Optimizer):
         TypeError: a hyperparameter is not a number or a flag not a bool; ``params`` is not made of
             tensors; or a gradient is sparse (raised by :meth:`step`).
     """
+
+    found_inf: Tensor | None = None
+    _plan: _Plan | None = None
 
     def __init__(
         self,
@@ -128,7 +154,8 @@ class RiemannianAdam(Optimizer):
         """Take one step; gradients are read, never written.
 
         The parameters themselves are what a step changes; everything else is left as it is. The
-        values of gradients are check-free: NaN gives NaN parameters.
+        values of gradients are check-free: NaN gives NaN parameters, unless :attr:`found_inf` is
+        set.
 
         Args:
             closure: re-evaluates the model, with gradients, and returns the loss.
@@ -145,244 +172,90 @@ class RiemannianAdam(Optimizer):
                 raise TypeError(f"closure must be a function or None, got {closure!r}")
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._update_euclidean(group)
-        for group in self.param_groups:
-            for points in _together(group["params"], self.state):
-                if isinstance(points[0].manifold, PoincareBall):
-                    self._update_points(points, group)
-                else:
-                    self._update_manifold(points[0], group)
+        flag = self.found_inf
+        if flag is not None and (flag.is_cpu or not all(map(counts_on_device, self.param_groups))):
+            # What is counted on the host can only be stopped there.
+            if flag.item() == 1.0:
+                return loss
+            flag = None
+        self._take_step(flag)
         return loss
 
-    def _update_euclidean(self, group: dict[str, Any]) -> None:
-        # One pass over the tensors: for small ones this loop is what a step costs.
-        params, grads, first, second, largest, steps = [], [], [], [], [], []
-        amsgrad, complex_, on_cpu = group["amsgrad"], False, True
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None or isinstance(p, _Point):
-                continue
-            if grad.layout is not torch.strided:
-                _refuse_sparse(p)
-            state = self.state[p]
-            if not state:
-                _start(state, p, group["capturable"] or group["fused"])
-            if amsgrad:
-                if "max_exp_avg_sq" not in state:
-                    state["max_exp_avg_sq"] = _zeros(p)
-                largest.append(state["max_exp_avg_sq"])
-            params.append(p)
-            grads.append(grad)
-            first.append(state["exp_avg"])
-            second.append(state["exp_avg_sq"])
-            steps.append(state["step"])
-            complex_ = complex_ or p.is_complex()
-            on_cpu = on_cpu and p.is_cpu
-        if not params:
-            return
-        fused = group["fused"]
-        automatic = fused is None and group["foreach"] is None and not group["capturable"]
-        if automatic and on_cpu and not complex_ and not isinstance(group["lr"], Tensor):
-            fused = True  # torch's fastest on a CPU, which it does not choose by itself
-        beta1, beta2 = group["betas"]
-        adamw(
-            params,
-            grads,
-            first,
-            second,
-            largest,
-            steps,
-            foreach=group["foreach"],
-            capturable=group["capturable"],
-            fused=fused,
-            has_complex=complex_,
-            amsgrad=amsgrad,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=group["maximize"],
-        )
+    def _take_step(self, flag: Tensor | None) -> None:
+        """One step, which leaves everything as it is where ``flag`` is 1."""
+        grads = [[p.grad for p in group["params"]] for group in self.param_groups]
+        alike, surroundings = self._alike(), self._surroundings(grads)
+        plan = self._plan
+        if plan is None or not plan.fits(alike, surroundings):
+            plan = self._plan = self._new_plan(alike, grads)
+        for members, flats in plan.flats:
+            own = [grad for k in members for grad in grads[k]]
+            for each in flats:
+                update_flats(each, self.param_groups[members[0]], own, flag)
+        for group, points in zip(self.param_groups, plan.points, strict=True):
+            for together in points_together(points, self.state):
+                if isinstance(together[0].manifold, PoincareBall):
+                    update_points(together, group, self.state, flag)
+                else:
+                    update_manifold(together[0], group, self.state, flag)
 
-    def _update_points(self, points: list[Any], group: dict[str, Any]) -> None:
-        """Points of one ball, of one width, dtype and number of steps: one formula for all."""
-        ball = points[0].manifold
-        if ball.learnable:
-            for p in points:
-                p.copy_(ball.projx(p))
-        points = [p for p in points if p.grad is not None]
-        if not points:
-            return
-        for p in points:
-            _refuse_sparse(p)
-            state = self.state[p]
-            if not state:
-                state["step"] = _new_step(p.device if group["capturable"] else None)
-                state["exp_avg"] = torch.zeros_like(p.data)
-                state["exp_avg_sq"] = torch.zeros_like(p.data[..., :1])
-            if group["amsgrad"] and "max_exp_avg_sq" not in state:
-                state["max_exp_avg_sq"] = torch.zeros_like(p.data[..., :1])
-            state["step"] += 1
-        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
-        states = [self.state[p] for p in points]
-        rows = [_joined([p.grad for p in points]), _joined([p.data for p in points])]
-        rows += [_joined([s[name] for s in states]) for name in names]
-        formula = adam.step(group["weight_decay"] != 0.0, group["amsgrad"])
-        hyperparameters = _hyperparameters(group, points, states)
-        limit = ball._limit(points[0])
-        compiling = torch.compiler.is_compiling()
-        if programs.fits(rows) and not compiling and not isinstance(group["lr"], Tensor):
-            numbers: Any = hyperparameters  # none is a tensor here
-            programs.update(formula, ball.c.item(), limit, numbers, rows[:3], rows[3:])
-            new = rows[1:]
-        else:
-            m = Metric(ball._c, limit, False, points[0].dtype)
-            new = list(formula(m, hyperparameters, *rows))
-        _write_back(new[0], [p.data for p in points])
-        torch.autograd.graph.increment_version(points)  # neither way has told autograd
-        for values, name in zip(new[1:], names, strict=True):
-            _write_back(values, [s[name] for s in states])
+    def _alike(self) -> list[int]:
+        """For every group, the first one with the same hyperparameters."""
+        found = []
+        for group in self.param_groups:
+            lr, *others = _HYPERPARAMETERS(group)
+            found.append((id(lr) if isinstance(lr, Tensor) else lr, *others))
+        return [found.index(each) for each in found]
 
-    def _update_manifold(self, p: Any, group: dict[str, Any]) -> None:
-        manifold = p.manifold
-        if any(q.requires_grad for q in manifold.parameters()):
-            p.copy_(manifold.projx(p))
-        if p.grad is None:
-            return
-        _refuse_sparse(p)
-        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        beta1, beta2 = group["betas"]
-        grad = manifold.egrad2rgrad(p, -p.grad if group["maximize"] else p.grad)
-        state = self.state[p]
-        if not state:
-            state["step"] = _new_step(p.device if group["capturable"] else None)
-            state["exp_avg"] = torch.zeros_like(p)
-            state["exp_avg_sq"] = torch.zeros_like(manifold.component_inner(p, grad))
-        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
+    def _new_plan(self, alike: list[int], grads: list[list[Any]]) -> _Plan:
+        groups = self.param_groups
+        members: dict[int, list[int]] = {}
+        for place, first in enumerate(alike):
+            members.setdefault(first, []).append(place)
+        flats = [
+            (
+                own,
+                flats_of([p for k in own for p in groups[k]["params"]], groups[first], self.state),
+            )
+            for first, own in members.items()
+        ]
+        points = [[p for p in group["params"] if isinstance(p, Point)] for group in groups]
+        return _Plan(flats, points, alike, self._surroundings(grads))
 
-        if group["weight_decay"] != 0.0:
-            shrunk = _shrink(p, lr * group["weight_decay"])
-            grad = manifold.transp(p, shrunk, grad)
-            exp_avg.copy_(manifold.transp(p, shrunk, exp_avg))
-            p.copy_(shrunk)
-
-        state["step"] += 1
-        exp_avg.lerp_(grad, 1.0 - beta1)
-        exp_avg_sq.lerp_(manifold.component_inner(p, grad), 1.0 - beta2)
-        second = exp_avg_sq
-        if group["amsgrad"]:
-            largest = state.setdefault("max_exp_avg_sq", torch.zeros_like(exp_avg_sq))
-            second = largest.copy_(torch.maximum(largest, exp_avg_sq))
-        correction1, correction2 = _bias_corrections(state["step"], beta1, beta2)
-        direction = (exp_avg / correction1) / ((second / correction2).sqrt() + group["eps"])
-        point, transported = manifold.retr_transp(p, -lr * direction, exp_avg)
-        p.copy_(point)
-        exp_avg.copy_(transported)
+    def _surroundings(self, grads: list[list[Any]]) -> list[object]:
+        """All that a plan depends on, to be compared by identity."""
+        found: list[object] = []
+        for group, own in zip(self.param_groups, grads, strict=True):
+            found += (group["amsgrad"], group["fused"], group["foreach"], group["capturable"])
+            found.append(isinstance(group["lr"], Tensor))
+            found += group["params"]
+            found += [grad is None for grad in own]
+        found += self.state
+        for state in self.state.values():
+            found += state.values()
+        return found
 
 
-def _zeros(p: Tensor) -> Tensor:
-    return torch.zeros_like(p, memory_format=torch.preserve_format)
+class _Plan(NamedTuple):
+    """What a step does with which tensors; finding out takes longer than the step.
 
+    Attributes:
+        flats: for groups with the same hyperparameters, which they are and their Euclidean tensors.
+        points: manifold tensors, for each group.
+        alike: which groups had the same hyperparameters.
+        made_in: the surroundings that it was made in.
+    """
 
-def _start(state: dict[str, Any], p: Tensor, on_device: bool) -> None:
-    state["step"] = _new_step(p.device if on_device else None)
-    state["exp_avg"] = _zeros(p)
-    state["exp_avg_sq"] = _zeros(p)
+    flats: list[tuple[list[int], list[Flats]]]
+    points: list[list[Any]]
+    alike: list[int]
+    made_in: list[object]
 
-
-def _together(params: list[Any], state: dict[Any, Any]) -> list[list[Any]]:
-    """Manifold tensors, those that one formula can update at once in one list."""
-    groups: dict[Any, list[Any]] = {}
-    for p in params:
-        if not isinstance(p, _Point):
-            continue
-        key: Any = id(p)
-        if isinstance(p.manifold, PoincareBall) and p.ndim > 0:
-            step = state[p].get("step", _NEVER) if p in state else _NEVER
-            # A step on an accelerator is not read back: corrections go row by row there.
-            count = step.item() if step.is_cpu else None
-            key = (id(p.manifold), p.shape[-1], p.dtype, p.device, count, p.grad is None)
-        groups.setdefault(key, []).append(p)
-    return list(groups.values())
-
-
-def _joined(tensors: list[Tensor]) -> Tensor:
-    """All rows of ``tensors``, (n, width), contiguous; the memory of a single contiguous one."""
-    rows = [t.detach().reshape(-1, t.shape[-1]) for t in tensors]
-    return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)
-
-
-def _write_back(rows: Tensor, tensors: list[Tensor]) -> None:
-    start = 0
-    for t in tensors:
-        count = t.numel() // max(1, t.shape[-1])
-        part = rows[start : start + count]
-        if part.data_ptr() != t.data_ptr():
-            t.copy_(part.view(t.shape))
-        start += count
-
-
-def _hyperparameters(
-    group: dict[str, Any], points: list[Any], states: list[dict[str, Any]]
-) -> adam.Hyperparameters:
-    beta1, beta2 = group["betas"]
-    corrections = _bias_corrections(states[0]["step"], beta1, beta2)
-    if isinstance(corrections[0], Tensor) and len(points) > 1:
-        each = [_bias_corrections(s["step"], beta1, beta2) for s in states]
-        counts = [p.numel() // max(1, p.shape[-1]) for p in points]
-        corrections = tuple(  # type: ignore[assignment]
-            torch.cat([c[k].expand(n, 1) for c, n in zip(each, counts, strict=True)])  # type: ignore[union-attr]
-            for k in range(2)
-        )
-    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-    return adam.Hyperparameters(
-        lr=lr,
-        sign=-1.0 if group["maximize"] else 1.0,
-        beta1=beta1,
-        beta2=beta2,
-        eps=group["eps"],
-        correction1=corrections[0],
-        correction2=corrections[1],
-        shrink=1.0 - lr * group["weight_decay"],
-    )
-
-
-def _new_step(device: torch.device | None) -> Tensor:
-    # float32 is what torch's fused kernels expect; None is the host, whatever the default device.
-    return torch.zeros((), dtype=torch.float32, device="cpu" if device is None else device)
-
-
-def _bias_corrections(
-    step: Tensor, beta1: float, beta2: float
-) -> tuple[float | Tensor, float | Tensor]:
-    """``1 - beta^step`` for both moments, on the host if ``step`` is there, else on its device."""
-    t = step.item() if step.device.type == "cpu" else step.double()
-    return 1.0 - beta1**t, 1.0 - beta2**t
-
-
-def _shrink(p: Any, rate: float | Tensor) -> Tensor:
-    """Decoupled weight decay of points: ``(1 - rate) (x) p`` on a Poincare ball."""
-    _refuse_weight_decay(p)
-    factor = torch.as_tensor(1.0 - rate, dtype=torch.float64)
-    shrunk: Tensor = p.manifold.mobius_scalar_mul(factor, p)
-    return shrunk
-
-
-def _refuse_weight_decay(p: Any) -> None:
-    if not isinstance(p.manifold, geoopt.PoincareBall):
-        raise ValueError(
-            f"weight_decay is defined for Euclidean tensors and for points of a Poincare ball, not "
-            f"for a parameter on {p.manifold}; put it into a group with weight_decay=0"
-        )
-
-
-def _refuse_sparse(p: Tensor) -> None:
-    if p.grad is not None and p.grad.layout != torch.strided:
-        raise TypeError(
-            f"RiemannianAdam needs dense gradients, got layout {p.grad.layout} for a parameter of "
-            f"shape {tuple(p.shape)}; build the embedding with sparse=False"
+    def fits(self, alike: list[int], surroundings: list[object]) -> bool:
+        if alike != self.alike:
+            return False
+        return len(surroundings) == len(self.made_in) and all(
+            map(operator.is_, surroundings, self.made_in)
         )
 
 
@@ -429,8 +302,8 @@ def _check_parameters(group: dict[str, Any]) -> None:
                 f"capturable=True needs parameters on an accelerator that captures graphs, got one "
                 f"of shape {tuple(p.shape)} on {p.device}"
             )
-        if group["weight_decay"] != 0.0 and isinstance(p, _Point):
-            _refuse_weight_decay(p)
+        if group["weight_decay"] != 0.0 and isinstance(p, Point):
+            refuse_weight_decay(p)
 
 
 __all__ = ["RiemannianAdam"]

@@ -220,6 +220,37 @@ def backward(
     return [next(left) if want else None for want in (*wanted[1:], wanted[0])]
 
 
+def evaluate(
+    formula: Any,
+    c: float,
+    limit: Limit,
+    parameters: Sequence[float],
+    vectors: Sequence[Tensor],
+    numbers: Sequence[Tensor],
+    results: Sequence[Tensor],
+) -> None:
+    """Write what ``formula(m, parameters, *vectors, *numbers)`` gives into ``results``.
+
+    Args:
+        formula: gives new rows; it is recorded once, so it must always be the same object.
+        c: curvature.
+        limit: where points must stay.
+        parameters: numbers that differ from call to call.
+        vectors: (n, width), contiguous rows.
+        numbers: (n, 1).
+        results: (n, width) or (n, 1) each, contiguous.
+    """
+    program = _step_program(formula, len(vectors), len(numbers), len(parameters))
+    _tiles.run(
+        program.handle,
+        *vectors[0].shape,
+        torch.get_num_threads(),
+        (*_parameters(c, limit), *parameters),
+        tuple([_matrix(t) for t in (*vectors, *numbers)]),
+        tuple([_matrix(t) for t in results]),
+    )
+
+
 def update(
     formula: Any,
     c: float,
@@ -238,16 +269,7 @@ def update(
         vectors: (n, width), contiguous.  The first is read only.
         numbers: (n, 1), contiguous.
     """
-    program = _step_program(formula, len(vectors), len(numbers), len(parameters))
-    matrices = [_matrix(t) for t in (*vectors, *numbers)]
-    _tiles.run(
-        program.handle,
-        *vectors[0].shape,
-        torch.get_num_threads(),
-        (*_parameters(c, limit), *parameters),
-        tuple(matrices),
-        tuple(matrices[1:]),
-    )
+    evaluate(formula, c, limit, parameters, vectors, numbers, [*vectors[1:], *numbers])
 
 
 # The same as operations that a tracer does not look into. Rules go by name: operations take no
@@ -357,4 +379,4 @@ def _dense(rows: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
-__all__ = ["available", "backward", "fits", "forward", "name_of", "update"]
+__all__ = ["available", "backward", "evaluate", "fits", "forward", "name_of", "update"]

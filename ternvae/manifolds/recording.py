@@ -5,6 +5,7 @@ arithmetic on numbers per row. Given the symbols of this module instead, it leav
 operations behind, which :mod:`ternvae.manifolds.assembly` turns into a program.
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -186,6 +187,11 @@ class RecordingMetric:
 
     def wide(self) -> "RecordingMetric":
         return self
+
+    def with_limit(self, limit: Any) -> "RecordingMetric":
+        other = copy.copy(self)
+        other.limit = limit
+        return other
 
     def dot(self, x: Any, y: Any, times: float = 1.0) -> Product:
         return Product(x, y, self.c if times == 1.0 else times * self.c, 0.0)  # type: ignore[arg-type]

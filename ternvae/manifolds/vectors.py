@@ -66,6 +66,12 @@ class Metric:
         other.dtype = torch.float64
         return other
 
+    def with_limit(self, limit: Limit | None) -> "Metric":
+        """The same with another limit."""
+        other = copy.copy(self)
+        other.limit = limit
+        return other
+
     @property
     def root_c(self) -> Curvature:
         """``sqrt(c)``."""

@@ -13,8 +13,10 @@ from ternvae.padic.arguments import whole_number
 
 __all__ = [
     "check_branch",
+    "check_callback",
     "check_model",
     "check_points",
+    "check_share",
     "check_space",
     "columns",
     "positive",
@@ -118,3 +120,31 @@ def check_points(points: object, count: int) -> Tensor:
             f"expected floating-point points of shape ({count}, latent_dim)"
         )
     return points
+
+
+def check_callback(name: str, value: object) -> None:
+    """Raise ``TypeError`` unless ``value`` can be called or is None."""
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"{name}: expected something to call or None, got {type(value).__name__}: {value!r}"
+        )
+
+
+def check_share(share: object, add: object) -> None:
+    """Check which of several processes this is, and that several can add up.
+
+    Raises:
+        TypeError: ``share`` is not a pair of integers, or ``add`` cannot be called.
+        ValueError: the rank is none of its world, or several processes have nothing to add with.
+    """
+    expected = "expected (rank, world) with 0 <= rank < world; (0, 1) is a process alone"
+    if not isinstance(share, tuple) or [type(part) for part in share] != [int, int]:
+        raise TypeError(f"share: got {share!r}, {expected}")
+    rank, world = share
+    if not 0 <= rank < world:
+        raise ValueError(f"share: got {share!r}, {expected}")
+    check_callback("add", add)
+    if world > 1 and add is None:
+        raise ValueError(
+            f"add: got None, expected a function that adds a tensor over {world} processes"
+        )

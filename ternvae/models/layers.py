@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ternvae.manifolds import PoincareBall
+from ternvae.manifolds.latent import polar_point, radius_at
+from ternvae.models import dense
 
 __all__ = [
     "LOG_VARIANCE_RANGE",
@@ -17,6 +18,7 @@ __all__ = [
     "BranchOutput",
     "Decoder",
     "Encoder",
+    "Polar",
     "full_precision",
 ]
 
@@ -34,6 +36,7 @@ class BranchOutput(NamedTuple):
         points: (batch, latent_dim) centres of the posteriors, points of the ball.
         radius: (batch,) hyperbolic distance of ``points`` from the origin.
         logits: (batch, n_digits, 3) for the digits -1, 0, 1, decoded from a posterior sample.
+        nll: (batch,) -log p(x | z) of the sequence at that sample, in nats, from the logits.
         posterior_log_prob: (batch,) log q(z | x) at that sample, in nats.
         prior_log_prob: (batch,) log p(z) at that sample, in nats.
     """
@@ -41,8 +44,23 @@ class BranchOutput(NamedTuple):
     points: Tensor
     radius: Tensor
     logits: Tensor
+    nll: Tensor
     posterior_log_prob: Tensor
     prior_log_prob: Tensor
+
+
+class Polar(NamedTuple):
+    """What an encoder says of a batch; holds it check-free.
+
+    Attributes:
+        direction: (batch, latent_dim) of the centre of the posterior, of any length but 0.
+        share: (batch,) of the largest radius in use, that the centre has, in (0, 1).
+        log_scale: (batch, latent_dim) logarithm of the scale of the posterior.
+    """
+
+    direction: Tensor
+    share: Tensor
+    log_scale: Tensor
 
 
 def _head(width: int, out: int, layers: int) -> nn.Sequential:
@@ -75,12 +93,14 @@ class BallProjection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, hidden_dim) to points (batch, latent_dim)."""
-        direction, radius = self.direction(features), self.radius(features)
+        return self.points(self.direction(features), self.radius(features))
+
+    def points(self, direction: Tensor, radius: Tensor) -> Tensor:
+        """What the heads say, (batch, latent_dim) and (batch, 1), as points."""
         if self.float64:
             direction, radius = direction.double(), radius.double()
-        unit = F.normalize(direction, dim=-1)
-        radius = self.ball.hyperbolic_radius_max * torch.sigmoid(radius)
-        return self.ball.expmap0(unit * (radius / 2))
+        share = torch.sigmoid(radius).squeeze(-1)
+        return polar_point(self.ball, direction, radius_at(self.ball, share))
 
 
 class Encoder(nn.Module):
@@ -114,26 +134,52 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(hidden_dim, latent_dim)
         nn.init.constant_(self.log_variance.bias, _INITIAL_LOG_VARIANCE)
 
-    def forward(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Sequences (batch, n) to centres and scales, both (batch, latent_dim)."""
-        features = self.features(self._one_hot(sequences))
-        with full_precision(features):
-            features = features.to(self.log_variance.weight.dtype)
-            log_variance = self.log_variance(features).clamp(*LOG_VARIANCE_RANGE)
-            points = self.projection(features)
-            return points, torch.exp(0.5 * log_variance).to(points.dtype)
+    def forward(self, sequences: Tensor) -> Polar:
+        """Sequences (batch, n) to their posteriors, in polar coordinates."""
+        found = dense.run(self, _wire_posterior, sequences)
+        if found is None:
+            features = self._features(sequences)
+            with full_precision(features):
+                features = features.to(self.log_variance.weight.dtype)
+                found = (
+                    self.projection.direction(features),
+                    self.projection.radius(features),
+                    self.log_variance(features),
+                )
+        direction, radius, log_variance = found
+        if self.projection.float64:
+            direction, radius, log_variance = (each.double() for each in found)
+        log_scale = 0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)
+        return Polar(direction, torch.sigmoid(radius).squeeze(-1), log_scale)
 
     def centres(self, sequences: Tensor) -> Tensor:
         """Only the centres of the posteriors, (batch, latent_dim)."""
-        features = self.features(self._one_hot(sequences))
+        found = dense.run(self, _wire_centres, sequences)
+        if found is not None:
+            return self.projection.points(*found)
+        features = self._features(sequences)
         with full_precision(features):
             points: Tensor = self.projection(features.to(self.log_variance.weight.dtype))
         return points
 
-    def _one_hot(self, sequences: Tensor) -> Tensor:
+    def _features(self, sequences: Tensor) -> Tensor:
         digits = torch.arange(-1, 2, device=sequences.device)
         one_hot = sequences.unsqueeze(-1) == digits
-        return one_hot.flatten(-2).to(self.log_variance.weight.dtype)
+        features: Tensor = self.features(one_hot.flatten(-2).to(self.log_variance.weight.dtype))
+        return features
+
+
+def _wire_centres(encoder: Encoder, wiring: dense.Wiring) -> int:
+    digits = encoder.features[0].in_features // 3
+    features = wiring.through(wiring.one_hot(digits), encoder, "features")
+    for head in ("direction", "radius"):
+        wiring.store(wiring.through(features, encoder.projection, head))
+    return features
+
+
+def _wire_posterior(encoder: Encoder, wiring: dense.Wiring) -> None:
+    features = _wire_centres(encoder, wiring)
+    wiring.store(wiring.through(features, encoder, "log_variance"))
 
 
 class Decoder(nn.Sequential):

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.manifolds import ManifoldParameter, PoincareBall, WrappedNormal
+from ternvae.manifolds.latent import latent_sample, radius_at
+from ternvae.models import dense
 from ternvae.models.arguments import (
     BRANCHES,
     as_points,
@@ -22,7 +25,7 @@ from ternvae.models.arguments import (
     check_levels,
     count,
 )
-from ternvae.models.layers import BranchOutput, Decoder, Encoder, full_precision
+from ternvae.models.layers import BranchOutput, Decoder, Encoder, Polar, full_precision
 from ternvae.models.stored import stored_config
 from ternvae.padic import TernarySpace
 
@@ -110,18 +113,21 @@ class TernaryVAE(nn.Module):
 
     # --- training ---------------------------------------------------------------------------
 
-    def forward(self, sequences: Tensor, valuation: Tensor, branch: str) -> BranchOutput:
+    def forward(
+        self, sequences: Tensor, valuation: Tensor, branch: str, noise: Tensor | None = None
+    ) -> BranchOutput:
         """Encode, sample a latent point, decode it; see :class:`BranchOutput`.
 
         Check-free in its values, because training calls it in every step: a digit outside
         {-1, 0, 1} is encoded as none, and for valuations see :meth:`prior`; :meth:`embed` checks.
-        Sampling uses torch's global random state.
 
         Args:
             sequences: (batch, n_digits) integers in {-1, 0, 1}, on the model's device.
             valuation: (batch,) int64 in 0..n_digits, which prototype is the centre of branch B's
                 prior.
             branch: "A" or "B".
+            noise: (batch, latent_dim) standard normal draws of ``point_dtype`` that make the
+                sample; None draws them from torch's global random state.
 
         Raises:
             TypeError: sequences that are no integers, or valuations that are not int64.
@@ -129,22 +135,45 @@ class TernaryVAE(nn.Module):
         """
         check_branch(branch)
         check_batch(sequences, valuation, self.space.n_digits, self.prototypes.device)
-        points, scale = self.encoders[branch](sequences)
-        with full_precision(points):
-            posterior = WrappedNormal(points, scale, self.ball, validate_args=False)
-            sample, posterior_log_prob = posterior.rsample_with_log_prob()
-            prior_log_prob = self.prior(branch, valuation).log_prob(sample)
-            # The densities belong to the unclipped sample; the decoder gets one inside max_radius.
-            charted = self._charted(self.ball.projx(sample), branch)
-            radius = self.ball.dist0(points)
-        logits = self.decoder(charted).to(charted.dtype)
-        return BranchOutput(points, radius, logits, posterior_log_prob, prior_log_prob)
+        posterior: Polar = self.encoders[branch](sequences)
+        if noise is None:
+            noise = torch.randn_like(posterior.direction)
+        with full_precision(noise):
+            radius = radius_at(self.ball, posterior.share)
+            centre = self._prior_centres(valuation) if branch == "B" else None
+            sample = latent_sample(
+                self.ball, posterior.direction, radius, posterior.log_scale, noise, centre
+            )
+        logits, nll = self._decoded(sample.tangent, sequences, branch)
+        return BranchOutput(
+            sample.points,
+            radius,
+            logits,
+            nll,
+            sample.posterior_log_prob,
+            sample.prior_log_prob,
+        )
 
-    def _charted(self, points: Tensor, branch: str) -> Tensor:
-        """What the decoder sees of points (batch, latent_dim): (batch, hidden_dim)."""
-        tangent: Tensor = self.ball.logmap0(points)
+    def _decoded(self, tangent: Tensor, sequences: Tensor, branch: str) -> tuple[Tensor, Tensor]:
+        """Logits (batch, n, 3), and -log p of the sequences (batch,)."""
+        found = dense.run(self, _WIRE_DECODER[branch], sequences, tangent.to(self.prototypes.dtype))
+        if found is None:
+            with full_precision(tangent):
+                charted = self._charted(tangent, branch)
+            logits: Tensor = self.decoder(charted)
+            logits = logits.to(charted.dtype)
+            targets = (sequences + 1).flatten()
+            digits = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+            return logits, digits.view(sequences.shape).sum(-1)
+        logits, nll = found
+        return logits.view(*sequences.shape, 3), nll
+
+    def _charted(self, tangent: Tensor, branch: str) -> Tensor:
         charted: Tensor = self.charts[branch](tangent.to(self.prototypes.dtype))
         return charted
+
+    def _prior_centres(self, valuation: Tensor) -> Tensor:
+        return F.embedding(valuation, self.prototypes).to(self.point_dtype)
 
     def prior(self, branch: str, valuation: Tensor) -> WrappedNormal:
         """Prior of the latent point: WN(origin, 1) for A, WN(prototype of the level, 1) for B.
@@ -156,8 +185,7 @@ class TernaryVAE(nn.Module):
         Returns:
             A distribution with batch shape (batch,) and event shape (latent_dim,).
 
-        Check-free in its values: a negative valuation counts from the last prototype, and one
-        above n_digits is an ``IndexError`` on a CPU.
+        Check-free in its values: a valuation outside 0..n_digits is an ``IndexError`` on a CPU.
 
         Raises:
             TypeError: valuations that are not int64.
@@ -166,7 +194,7 @@ class TernaryVAE(nn.Module):
         """
         check_branch(branch)
         check_levels(valuation, self.prototypes.device)
-        centres = self.prototypes[valuation].to(self.point_dtype)
+        centres = self._prior_centres(valuation)
         if branch == "A":
             centres = torch.zeros_like(centres)
         return WrappedNormal(centres, torch.ones_like(centres), self.ball, validate_args=False)
@@ -260,8 +288,14 @@ class TernaryVAE(nn.Module):
         self.ball.assert_check_point_on_manifold(given)
         given = given.to(self.prototypes.device, self.point_dtype)
         with full_precision(given):
-            charted = self._charted(given, branch)
-        logits: Tensor = self.decoder(charted)
+            tangent = self.ball.logmap0(given)
+        found = dense.run(self, _WIRE_LOGITS[branch], None, tangent.to(self.prototypes.dtype))
+        if found is None:
+            with full_precision(given):
+                charted = self._charted(tangent, branch)
+            logits: Tensor = self.decoder(charted)
+        else:
+            logits = found[0].view(len(given), self.space.n_digits, 3)
         return logits.argmax(-1) - 1
 
     @classmethod
@@ -294,3 +328,25 @@ class TernaryVAE(nn.Module):
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path}: the stored model does not fit: {reason}") from error
         return model.to(device).eval()
+
+
+def _wire_logits(branch: str) -> dense.Wire:
+    def wire(model: TernaryVAE, wiring: dense.Wiring) -> int:
+        tangent = wiring.load(model.prototypes.shape[-1])
+        charted = wiring.through(tangent, model.charts, branch)
+        logits = wiring.through(charted, model, "decoder")
+        wiring.store(logits)
+        return logits
+
+    return wire
+
+
+def _wire_decoder(branch: str) -> dense.Wire:
+    def wire(model: TernaryVAE, wiring: dense.Wiring) -> None:
+        wiring.nll(_WIRE_LOGITS[branch](model, wiring))
+
+    return wire
+
+
+_WIRE_LOGITS = {branch: _wire_logits(branch) for branch in BRANCHES}
+_WIRE_DECODER = {branch: _wire_decoder(branch) for branch in BRANCHES}

@@ -16,6 +16,7 @@ from ternvae.training.controller import Controller, controller_statistics
 from ternvae.training.homeostasis import Homeostasis
 from ternvae.training.monitor import Monitor
 from ternvae.training.precision import precision_figures
+from ternvae.training.processes import Processes
 from ternvae.training.progress import Best, Progress
 from ternvae.training.report import epoch_line
 from ternvae.training.verdict import defined_metrics, targets_met, validation_results
@@ -39,6 +40,7 @@ class Examination:
         signs: watches for what goes wrong.
         homeostasis: decides what is frozen; None if it is off.
         controller: modulates the loss weights; None if it is off.
+        processes: that train the model; what decides are the figures of the first one.
         branch_a: the latest figures of branch A, which stand still while it is frozen.
     """
 
@@ -50,16 +52,21 @@ class Examination:
     signs: WarningSigns
     homeostasis: Homeostasis | None
     controller: Controller | None
+    processes: Processes
     branch_a: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.n_digits = self.profile.space.n_digits
         self.targets: dict[str, float] = self.profile.targets.model_dump()
 
+    def measure_branch_a(self) -> None:
+        """Measure branch A, and decide nothing."""
+        self.branch_a = self.processes.agree(self.evaluator.branch_a(self.model))
+
     def measure_coverage(self) -> float:
         """Measure branch A, note what it has reached, and let homeostasis freeze it."""
         with self.progress.spending("evaluate", self.model.prototypes.device):
-            self.branch_a = self.evaluator.branch_a(self.model)
+            self.measure_branch_a()
         coverage = self.branch_a["coverage"]
         self.progress.note_coverage(coverage)
         if coverage >= self.targets["coverage"]:
@@ -129,7 +136,8 @@ class Examination:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", CollapsedLevelsWarning)
             measured = {**self.branch_a, **self.evaluator.branch_b(self.model)}
-        return measured, bool(caught)
+        agreed: tuple[dict[str, float], bool] = self.processes.agree((measured, bool(caught)))
+        return agreed
 
     def _beside_the_metrics(self, measured: dict[str, float]) -> dict[str, Any]:
         """What else the line of an epoch says; the controller takes its statistics here."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.trainer.examination import Examination
+from ternvae.trainer.leading import led
 from ternvae.trainer.saving import checkpoint_contents
 from ternvae.trainer.steps import Steps
 from ternvae.training.events import Event
 from ternvae.training.optimisation import Optimisation
+from ternvae.training.processes import Processes
 from ternvae.training.progress import Best
 from ternvae.training.run_directory import RunDirectory
 from ternvae.training.saving import SaveError
@@ -25,13 +27,15 @@ class Keeper:
     """Saves a run, and removes what newer files of it replace.
 
     ``last.pt`` is written first, so that a run that is killed between two files goes on from the
-    newer one; :meth:`recall` then writes what is missing.
+    newer one; :meth:`recall` then writes what is missing.  Of several processes the first one does
+    it, and all of them hear of it.
 
     Args:
         directory: the folder of the run.
         examination: of the run.
         optimisation: of the run.
         steps: of the run.
+        processes: that train the model.
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class Keeper:
         examination: Examination,
         optimisation: Optimisation,
         steps: Steps,
+        processes: Processes,
     ) -> None:
         self._directory = directory
         self._examination = examination
         self._optimisation = optimisation
         self._steps = steps
+        self._processes = processes
         settings = examination.profile.checkpointing
         self._most = settings.keep_best_n
         self._goes_on = settings.on_save_error == "continue"
@@ -97,9 +103,15 @@ class Keeper:
             resumed_from: the checkpoint that the run goes on from.
             saved: whether ``last.pt`` of this folder is that checkpoint.
         """
-        progress, directory = self._examination.progress, self._directory
         self._saved_at = self._moment if saved else None
-        found: list[Best] = []
+        found = led(self._processes, lambda: self._recalled(resumed_from, saved=saved))
+        progress = self._examination.progress
+        progress.kept = [each for each in progress.kept if each.epoch in found]
+
+    def _recalled(self, resumed_from: Path, *, saved: bool) -> list[int]:
+        """Name the files rightly; returns the epochs of those models that have one."""
+        progress, directory = self._examination.progress, self._directory
+        found: list[int] = []
         for each in progress.kept[: self._most]:
             good = directory.good(each.epoch)
             there = [p for p in (good, directory.best, resumed_from) if _is_model(p, each.epoch)]
@@ -108,8 +120,7 @@ class Keeper:
                 names += [] if found else [directory.best]
                 for name in names:
                     directory.repeat(name if name in there else there[0], name)
-                found.append(each)
-        progress.kept = found
+                found.append(each.epoch)
         numbered = directory.numbered(progress.epoch)
         if saved and self._is_numbered_due():
             directory.repeat(
@@ -117,6 +128,7 @@ class Keeper:
             )
         if not found:
             directory.repeat(resumed_from, dropped=[directory.best])
+        return found
 
     def last_good(self) -> tuple[Path | None, str]:
         """The newest checkpoint that can be read, and where it stands in words."""
@@ -132,6 +144,16 @@ class Keeper:
         epoch, step, path = max(found, key=lambda each: each[:2])
         inside = f" and step {step} of the next" if step else ""
         return path, f"{path}, with epoch {epoch}{inside} done"
+
+    def last_good_for_all(self) -> tuple[Path | None, str]:
+        """What the first process finds as :meth:`last_good`; all processes ask."""
+
+        def found() -> tuple[str, str]:
+            path, place = self.last_good()
+            return str(path or ""), place
+
+        path, place = led(self._processes, found)
+        return Path(path) if path else None, place
 
     def _is_numbered_due(self) -> bool:
         epoch = self._examination.progress.epoch
@@ -157,10 +179,8 @@ class Keeper:
             SaveError: one was not, and the profile says stop.
         """
         examination = self._examination
-        contents = checkpoint_contents(examination, self._optimisation, self._steps)
-        dropped = self._directory.superseded(each.epoch for each in examination.progress.kept)
         try:
-            self._directory.save(contents, *paths, dropped=dropped)
+            led(self._processes, lambda: self._write(*paths))
         except SaveError as error:
             self.failure = str(error)
             if not self._goes_on:
@@ -171,6 +191,12 @@ class Keeper:
             return False
         self.failure, self._saved_at = None, self._moment
         return True
+
+    def _write(self, *paths: Path) -> None:
+        examination = self._examination
+        contents = checkpoint_contents(examination, self._optimisation, self._steps)
+        dropped = self._directory.superseded(each.epoch for each in examination.progress.kept)
+        self._directory.save(contents, *paths, dropped=dropped)
 
 
 def _is_model(path: Path, epoch: int) -> bool:

@@ -12,34 +12,33 @@ from tqdm import tqdm
 from ternvae.checkpoint import CheckpointError
 from ternvae.checkpoint.arguments import file_path
 from ternvae.config import Profile
-from ternvae.metrics import Evaluator
-from ternvae.models import TernaryVAE
 from ternvae.padic import TernarySpace
-from ternvae.trainer.examination import Examination
+from ternvae.trainer.judging import judged
 from ternvae.trainer.keeping import Keeper
+from ternvae.trainer.leading import led
 from ternvae.trainer.opening import check_installation, opening_lines, resumption_lines
 from ternvae.trainer.pace import Pace
-from ternvae.trainer.parts import controller_of, homeostasis_of, warning_signs_of
+from ternvae.trainer.parts import examination_of, model_of, monitor_of, optimisation_of
 from ternvae.trainer.result import TrainingResult, run_summary
-from ternvae.trainer.saving import load_run, profile_differences, restore_run
-from ternvae.trainer.steps import Steps, seeded
-from ternvae.training.batches import BatchPlan, epoch_seed
+from ternvae.trainer.saving import digest_of, load_run, profile_differences, restore_run
+from ternvae.trainer.steps import Steps
+from ternvae.training.batches import BatchPlan
 from ternvae.training.coverage import take_over_coverage
-from ternvae.training.device import check_memory, choose_device, is_out_of_memory
+from ternvae.training.device import check_memory
 from ternvae.training.events import Event
 from ternvae.training.finite import NonFiniteError, check_saved
-from ternvae.training.inventory import file_digest
-from ternvae.training.monitor import Monitor
-from ternvae.training.optimisation import Optimisation
+from ternvae.training.processes import Processes, ProcessesDifferError
 from ternvae.training.progress import Progress
 from ternvae.training.report import final_table
 from ternvae.training.run_directory import ResumePoint, RunDirectory, new_run_path
 from ternvae.training.saving import SaveError
-from ternvae.training.warning_signs import WarningSign
 
 __all__ = ["Trainer"]
 
 log = logging.getLogger("ternvae")
+
+#: What can end a run in order.
+_FORESEEN = (NonFiniteError, SaveError, ProcessesDifferError, RuntimeError, MemoryError)
 
 
 class Trainer:
@@ -47,13 +46,15 @@ class Trainer:
 
     An epoch passes through the whole space.  Which parts learn in it, at which rate and for which
     terms of the loss, is decided by the profile's curriculum, homeostasis and controller from what
-    has been measured so far.
+    has been measured so far.  Where torchrun has started several processes, they train the model
+    together: each makes a trainer and calls :meth:`fit`, and the first one writes the folder.
 
     Args:
         profile: the resolved profile.
         run_dir: the folder of the run, which must not hold another run; None for a new one in
             ``runs/``.
-        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; of several processes
+            on a machine, each takes a GPU of its own.
         resume_from: a checkpoint of a run with the same model; training goes on where it stands,
             between epochs or inside one.
         progress_bar: show a progress bar on standard error.
@@ -61,8 +62,9 @@ class Trainer:
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: a path is empty or impossible, the device is not there or too small for the
-            space, the folder holds another run, a checkpoint does not fit the profile, or an
-            optional package that the profile needs is missing.  Nothing has been written then.
+            space, the folder holds another run, a checkpoint does not fit the profile, an optional
+            package that the profile needs is missing, or there are more processes than rows of a
+            batch.  Nothing has been written then.
     """
 
     def __init__(
@@ -85,51 +87,50 @@ class Trainer:
         folder = None if run_dir is None else file_path("run_dir", run_dir)
         self._resumed_from = None if resume_from is None else file_path("resume_from", resume_from)
         self.profile = profile
-        self.device = choose_device(device)
-        self.directory = RunDirectory(folder or new_run_path(profile.name, profile.seed))
-        self.directory.check(resuming=self._goes_on_in_place)
-        self.space = TernarySpace(profile.space.n_digits)
-        check_memory(self.space, profile.model.latent_dim, self.device)
-        training = profile.training
-        self.batches = BatchPlan(self.space, training.batch_size, training.balanced_share)
-        self.pace = Pace(profile)
-        with seeded(epoch_seed(profile.seed, 0), self.device):
-            keywords = profile.model.model_dump(exclude={"enhanced_controller"})
-            self.model = TernaryVAE(n_digits=self.space.n_digits, **keywords)
-        self.model.to(self.device)
-        self.monitor = Monitor(
-            self.directory,
-            tensorboard=profile.monitoring.tensorboard,
-            patient=profile.checkpointing.on_save_error == "continue",
-        )
-        self.optimisation = Optimisation(
-            self.model,
-            weight_decay=training.weight_decay,
-            max_grad_norm=training.max_grad_norm,
-            use_amp=training.use_amp,
-        )
-        self.examination = Examination(
-            profile=profile,
-            model=self.model,
-            evaluator=Evaluator(self.space),
-            progress=Progress(),
-            monitor=self.monitor,
-            signs=warning_signs_of(profile),
-            homeostasis=homeostasis_of(profile),
-            controller=controller_of(profile),
-        )
-        self.steps = Steps(
-            profile, self.batches, self.pace, self.optimisation, self.examination, self.device
-        )
-        self.keeper = Keeper(self.directory, self.examination, self.optimisation, self.steps)
         self._progress_bar = progress_bar
         self._stop_requested = False
         self._problem: str | None = None
         self._restored: dict[str, Any] | None = None
+        self.processes = Processes.joined()
+        with self.processes.together():
+            self._prepare(folder, device)
+        # From here on what is wrong is wrong in all processes.
         if self._resumed_from is not None:
-            self._resume(self._resumed_from)
+            self.examination.measure_branch_a()
         elif profile.frozen_checkpoint.path is not None:
             self._take_over(profile.frozen_checkpoint.path)
+
+    def _prepare(self, folder: Path | None, device: str) -> None:
+        """Make the parts of the run, and put them where the checkpoint left them, if there is one.
+
+        Args:
+            folder: of the run; None for a new one.
+            device: as given.
+        """
+        profile, processes = self.profile, self.processes
+        self.device = processes.device(device)
+        folder = folder or new_run_path(profile.name, profile.seed)
+        self.directory = RunDirectory(processes.agree(str(folder)))
+        self.directory.check(resuming=self._goes_on_in_place)
+        self.space = TernarySpace(profile.space.n_digits)
+        check_memory(self.space, profile.model.latent_dim, self.device)
+        training = profile.training
+        processes.check_work(training.batch_size, self.space.size)
+        self.batches = BatchPlan(self.space, training.batch_size, training.balanced_share)
+        self.pace = Pace(profile)
+        self.model = model_of(profile, self.device)
+        self.monitor = monitor_of(profile, self.directory, processes)
+        self.optimisation = optimisation_of(profile, self.model)
+        self.examination = examination_of(profile, self.model, self.monitor, processes)
+        self.steps = Steps(
+            *(profile, self.batches, self.pace, self.optimisation, self.examination, self.device),
+            processes,
+        )
+        self.keeper = Keeper(
+            self.directory, self.examination, self.optimisation, self.steps, processes
+        )
+        if self._resumed_from is not None:
+            self._resume(self._resumed_from)
 
     @property
     def progress(self) -> Progress:
@@ -150,26 +151,42 @@ class Trainer:
             RunDirectoryError: the folder of the run cannot be made, is in use or holds another run.
             SaveError: the folder cannot be written, so nothing began.
             FailedChecksError: the profile asks for checks before training, and one failed.
+            LostProcessError: another process is gone.
         """
-        checked = self.profile.validation.before_training
-        lines = check_installation(self.device) if checked else []
         try:
-            self.monitor.open(self.profile.to_yaml(), self._resume_point)
-            self.monitor.note(lines)
+            led(self.processes, self._open)
+            if not self.processes.leads:
+                self.monitor.keep_silent()
             reason = self._guarded(self._begin) or self._guarded(self._train)
             return self._finish(reason or "epochs")
         finally:
             self.monitor.close()
 
     def request_stop(self) -> None:
-        """Ask :meth:`fit` to save and return after the current step."""
+        """Ask :meth:`fit` to save and return after the current step.
+
+        Of several processes one is enough; all stop after the same step, which is this one or the
+        next.
+        """
         self._stop_requested = True
+
+    def _open(self) -> None:
+        """Check what is to be checked first, and begin to write."""
+        checked = self.profile.validation.before_training
+        lines = check_installation(self.device) if checked else []
+        self.monitor.open(self.profile.to_yaml(), self._resume_point)
+        self.monitor.note(lines)
+
+    def _is_stopping(self) -> bool:
+        """Whether somebody wants the run to stop, or it cannot be written any more."""
+        failed = self.monitor.failure is not None
+        return self.processes.any(self._stop_requested or failed)
 
     def _begin(self) -> None:
         """Say what begins or goes on, and save it, so that it can be resumed from here on."""
         if self._restored is None:
             log.info("Run directory: %s", self.directory.path)
-            for line in opening_lines(self.profile, self.model):
+            for line in opening_lines(self.profile, self.model, self.processes):
                 log.info("%s", line)
         else:
             assert self._resumed_from is not None  # noqa: S101 - what was restored has a place
@@ -180,16 +197,18 @@ class Trainer:
             changed = any(profile_differences(self._restored["profile"], self.profile))
             self.keeper.recall(self._resumed_from, saved=self._goes_on_in_place and not changed)
         self.keeper.last()
+        self.monitor.check_written()
 
     def _train(self) -> str | None:
         """All epochs; returns why they ended before the last one."""
         first, last = self.progress.epoch + 1, self.profile.training.epochs
+        self.processes.check_equal(self.model.state_dict())
         self.progress.start_clock()
-        for epoch in tqdm(
-            range(first, last + 1), unit="epoch", disable=not self._progress_bar, leave=False
-        ):
+        hidden = not (self._progress_bar and self.processes.leads)
+        for epoch in tqdm(range(first, last + 1), unit="epoch", disable=hidden, leave=False):
             self._epoch(epoch)
-            if self._stop_requested and (epoch < last or self.steps.done):
+            self.monitor.check_written()
+            if self.steps.done or (self._is_stopping() and epoch < last):
                 return "interrupted"
         return None
 
@@ -197,28 +216,17 @@ class Trainer:
         """Run a part of the run; if it cannot go on, say so, and return why."""
         try:
             return part()
-        except (NonFiniteError, SaveError, RuntimeError, MemoryError) as error:
-            reason, self._problem, found = self._judged(error)
+        except _FORESEEN as error:
+            reason, self._problem, found = judged(
+                error,
+                self.progress.epoch + 1,
+                self.examination.signs,
+                alone=self.processes.world == 1,
+            )
         self.monitor.be_patient()
         self.monitor.warn(found)
         log.error("%s; stopped", self._problem)
         return reason
-
-    def _judged(self, error: Exception) -> tuple[str, str, list[WarningSign]]:
-        """Why a run ends, for the summary and in a sentence, and what can be done about it.
-
-        Raises:
-            Exception: the error itself, which nobody has foreseen.
-        """
-        epoch, signs = self.progress.epoch + 1, self.examination.signs
-        if isinstance(error, NonFiniteError):
-            return "non_finite_loss", str(error), signs.non_finite(epoch, error.names)
-        if isinstance(error, SaveError):
-            return "save_failed", str(error), []
-        if not is_out_of_memory(error):
-            raise error
-        found = signs.out_of_memory(epoch, str(error))
-        return "out_of_memory", f"Epoch {epoch}: out of memory", found
 
     def _epoch(self, epoch: int) -> None:
         """Train, measure and save; if it is stopped inside, ``steps.done`` says where."""
@@ -227,7 +235,7 @@ class Trainer:
             self.optimisation.freeze(**self.optimisation.frozen)
         else:
             self._freeze(epoch)
-        losses = self.steps.run(epoch, lambda: self._stop_requested)
+        losses = self.steps.run(epoch, self._is_stopping)
         if losses is None:
             return
         self._check_state(epoch)
@@ -303,6 +311,7 @@ class Trainer:
                 curriculum=self.pace.curriculum_factors(epoch),
                 encoder_a_scaled=self._encoder_a_scaled(epoch + 1),
             )
+            self.processes.check_equal(self.model.state_dict())
             self.keeper.evaluated(scored)
 
     # --- before and after -------------------------------------------------------------------
@@ -324,7 +333,7 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         # Taken first: a file that is replaced meanwhile is noticed, whichever of the two was read.
-        digest = _digest_of(path)
+        digest = digest_of(path)
         contents = load_run(path, self.profile, self.model.config)
         unfinished = self._goes_on_in_place and not self.directory.is_finished()
         if contents["epoch"] == self.profile.training.epochs and not unfinished:
@@ -336,7 +345,6 @@ class Trainer:
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path}: the stored run does not fit: {reason}") from error
-        self.examination.branch_a = self.examination.evaluator.branch_a(self.model)
         kept = ("epoch", "step", "record_bytes", "profile", "execution")
         self._restored = {"digest": digest, **{name: contents[name] for name in kept}}
 
@@ -346,7 +354,7 @@ class Trainer:
             stop_reason = self._guarded(self._save_last) or stop_reason
         best = self.progress.best
         metrics, validation = (best.metrics, best.validation) if best else ({}, {})
-        last_good, place = self.keeper.last_good()
+        last_good, place = self.keeper.last_good_for_all()
         # The summary comes last: where it is, the run has ended, and nothing of its end is missing.
         stop_reason = self._guarded(lambda: self._say_end(stop_reason, place)) or stop_reason
         stop_reason = self._guarded(lambda: self._write_end(stop_reason, metrics)) or stop_reason
@@ -379,16 +387,10 @@ class Trainer:
         """Write the summary and what is left to say."""
         try:
             self.monitor.finish(self.progress.epoch, self.profile.to_dict(), metrics)
-            self.directory.write_summary(run_summary(self.examination, stop_reason))
+            self.monitor.check_written()
+            summary = run_summary(self.examination, stop_reason)
+            led(self.processes, lambda: self.directory.write_summary(summary))
         except SaveError:
             # Why nothing can be written has been said if that is what ended the run.
             if stop_reason != "save_failed":
                 raise
-
-
-def _digest_of(path: Path) -> str:
-    """SHA-256 of a file; empty if it cannot be read, which loading it explains."""
-    try:
-        return file_digest(path)
-    except (OSError, ValueError):
-        return ""

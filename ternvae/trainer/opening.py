@@ -13,6 +13,7 @@ from ternvae.config import Profile
 from ternvae.models import TernaryVAE
 from ternvae.trainer.saving import profile_differences
 from ternvae.training.execution import execution, execution_differences
+from ternvae.training.processes import Processes
 
 __all__ = ["FailedChecksError", "check_installation", "opening_lines", "resumption_lines"]
 
@@ -46,12 +47,15 @@ def check_installation(device: torch.device) -> list[str]:
     return lines
 
 
-def opening_lines(profile: Profile, model: TernaryVAE) -> Iterator[str]:
+def opening_lines(profile: Profile, model: TernaryVAE, processes: Processes) -> Iterator[str]:
     """What a run says of itself before its first epoch."""
+    threads = torch.get_num_threads()
+    several = f", {processes.world} processes, threads of each: {threads}"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     yield (
         f"Profile {profile.name}, seed {profile.seed}: {model.space.size} sequences, {parameters} "
         f"parameters, {profile.training.epochs} epochs on {model.prototypes.device}"
+        f"{several if processes.world > 1 else ''}"
     )
     if profile.description:
         yield profile.description

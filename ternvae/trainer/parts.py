@@ -1,15 +1,71 @@
-"""The parts of a run that decide, made as a profile says."""
+"""The parts of a run, made as a profile says."""
 
 from __future__ import annotations
 
+import torch
+
 from ternvae.config import Profile
-from ternvae.metrics import ceilings
+from ternvae.metrics import Evaluator, ceilings
+from ternvae.models import TernaryVAE
+from ternvae.trainer.examination import Examination
+from ternvae.trainer.steps import seeded
 from ternvae.training.batches import epoch_seed
 from ternvae.training.controller import Controller
 from ternvae.training.homeostasis import Homeostasis
+from ternvae.training.monitor import Monitor
+from ternvae.training.optimisation import Optimisation
+from ternvae.training.processes import Processes
+from ternvae.training.progress import Progress
+from ternvae.training.run_directory import RunDirectory
 from ternvae.training.warning_signs import WarningSigns
 
-__all__ = ["controller_of", "homeostasis_of", "warning_signs_of"]
+__all__ = ["examination_of", "model_of", "monitor_of", "optimisation_of"]
+
+
+def model_of(profile: Profile, device: torch.device) -> TernaryVAE:
+    """The model as it begins, a function of the seed."""
+    with seeded(epoch_seed(profile.seed, 0), device):
+        keywords = profile.model.model_dump(exclude={"enhanced_controller"})
+        return TernaryVAE(n_digits=profile.space.n_digits, **keywords).to(device)
+
+
+def monitor_of(profile: Profile, directory: RunDirectory, processes: Processes) -> Monitor:
+    """What a run speaks through."""
+    return Monitor(
+        directory,
+        tensorboard=profile.monitoring.tensorboard,
+        patient=profile.checkpointing.on_save_error == "continue",
+        processes=processes,
+    )
+
+
+def optimisation_of(profile: Profile, model: TernaryVAE) -> Optimisation:
+    """What changes the weights."""
+    training = profile.training
+    return Optimisation(
+        model,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        use_amp=training.use_amp,
+    )
+
+
+def examination_of(
+    profile: Profile, model: TernaryVAE, monitor: Monitor, processes: Processes
+) -> Examination:
+    """What measures, with all that decides by what is measured."""
+    share = (processes.rank, processes.world)
+    return Examination(
+        profile=profile,
+        model=model,
+        evaluator=Evaluator(model.space, share=share, add=processes.sum_),
+        progress=Progress(),
+        monitor=monitor,
+        signs=warning_signs_of(profile),
+        homeostasis=homeostasis_of(profile),
+        controller=controller_of(profile),
+        processes=processes,
+    )
 
 
 def homeostasis_of(profile: Profile) -> Homeostasis | None:

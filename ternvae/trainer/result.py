@@ -19,8 +19,8 @@ class TrainingResult:
     Attributes:
         metrics: all metrics of the best model, the one in ``checkpoint``; empty if none.
         validation: the checks of that model, each true or false; empty if none.
-        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss", "out_of_memory" or
-            "save_failed".
+        stop_reason: "epochs" (all done), "interrupted", "non_finite_loss", "out_of_memory",
+            "save_failed" or "processes_differ".
         checkpoint: the file that holds the best model; None if no epoch was evaluated.
         run_dir: the folder of the run.
         last_good: the newest checkpoint to go on from; None if there is none.

@@ -13,10 +13,11 @@ from ternvae.trainer.examination import Examination
 from ternvae.trainer.steps import Steps
 from ternvae.training.execution import execution
 from ternvae.training.finite import check_saved
+from ternvae.training.inventory import file_digest
 from ternvae.training.optimisation import Optimisation
 from ternvae.training.progress import Progress
 
-__all__ = ["checkpoint_contents", "load_run", "profile_differences", "restore_run"]
+__all__ = ["checkpoint_contents", "digest_of", "load_run", "profile_differences", "restore_run"]
 
 #: What the position in an epoch is a position in.
 _ORDER_OF_THE_DATA = (
@@ -77,6 +78,14 @@ def checkpoint_contents(
         "unwritten": examination.monitor.pending(),
         "execution": execution(steps.device),
     }
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read, which loading it explains."""
+    try:
+        return file_digest(path)
+    except (OSError, ValueError):
+        return ""
 
 
 def load_run(path: str | Path, profile: Profile, model_config: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -17,10 +17,11 @@ from ternvae.config import Profile
 from ternvae.models import BRANCHES
 from ternvae.trainer.examination import Examination
 from ternvae.trainer.pace import Pace
-from ternvae.training.batches import BatchPlan, epoch_seed
-from ternvae.training.finite import NonFiniteError, check_step
-from ternvae.training.objective import TERMS, loss_terms, weighted_sum
+from ternvae.training.batches import Batch, BatchPlan, epoch_seed
+from ternvae.training.finite import Latch, NonFiniteError, check_step
+from ternvae.training.objective import TERMS, loss_terms
 from ternvae.training.optimisation import Optimisation
+from ternvae.training.processes import Processes
 
 __all__ = ["FIGURES", "Steps", "seeded"]
 
@@ -39,6 +40,7 @@ class Steps:
         optimisation: the optimizer of the run.
         examination: of the run, which hears of single steps.
         device: of the model.
+        processes: that train the model.
         done: steps done of an epoch that is not finished; 0 between epochs.
     """
 
@@ -48,12 +50,17 @@ class Steps:
     optimisation: Optimisation
     examination: Examination
     device: torch.device
+    processes: Processes
     done: int = 0
     _sums: Tensor = field(init=False)
-    _random: dict[str, Tensor] | None = field(default=None, init=False)
+    _latch: Latch | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._sums = self._zeros()
+        # On a CPU the host looks at each step; elsewhere that would make it wait.
+        self._latch = None if self.device.type == "cpu" else Latch(FIGURES, self.device)
+        self.optimisation.heed(None if self._latch is None else self._latch.flag)
+        self._noise = torch.Generator(self.device)
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""
@@ -64,17 +71,16 @@ class Steps:
     def state(self) -> dict[str, Any] | None:
         """What a run needs to go on inside the epoch, for a checkpoint; None between epochs.
 
-        The position in the order of the data is ``done``; the order itself is a function of the
-        seed and the epoch.
+        The rest is a function of the seed, the epoch and the position ``done``: the order of the
+        data and all that is drawn.
         """
-        return {"sums": self._sums.cpu(), "random": self._random} if self.done else None
+        return {"sums": self._sums.cpu()} if self.done else None
 
     def restore(self, done: int, state: Mapping[str, Any] | None) -> None:
         """Go on after so many steps of the epoch, from what :meth:`state` gave."""
         self.done = done
         if state is not None:
             self._sums = state["sums"].to(self.device)
-            self._random = state["random"]
 
     def run(self, epoch: int, stop: Callable[[], bool]) -> dict[str, float] | None:
         """Train to the end of an epoch, from the step where it was left.
@@ -98,46 +104,101 @@ class Steps:
         factors = controller.factors() if controller is not None else {}
         seed = epoch_seed(self.profile.seed, epoch)
         with self.examination.progress.spending("train", self.device), self._drawing(seed):
-            indices = self.batches.epoch(seed, self.device)
-            for group in islice(_grouped(indices, per_step), self.done, None):
-                self._step(epoch, group, factors)
+            batches = self.batches.epoch(
+                seed,
+                self.device,
+                first=self.done * per_step,
+                rank=self.processes.rank,
+                world=self.processes.world,
+            )
+            for group in _grouped(batches, per_step):
+                self._step(epoch, seed, group, factors)
                 self.done += 1
                 if self.done < len(self) and stop():
-                    self._random = _random_state(self.device)
+                    self._look()
                     return None
+            self._look()
         means = _means(self._sums, self.batches.steps_per_epoch, len(self))
-        self.done, self._sums, self._random = 0, self._zeros(), None
+        self.done, self._sums = 0, self._zeros()
         return means
 
-    def _step(self, epoch: int, group: list[Tensor], factors: Mapping[str, float]) -> None:
+    def _step(
+        self, epoch: int, seed: int, group: list[Batch], factors: Mapping[str, float]
+    ) -> None:
         moment = epoch - 1 + (self.done + 0.5) / len(self)
+        number = (epoch - 1) * len(self) + self.done + 1
         self._set_rates(moment)
-        told = self._is_told(epoch)
+        told = self._is_told(number)
         before = self._sums.clone() if told else self._sums
-        losses = [partial(self._loss, each, moment, factors) for each in group]
-        parameters = self.optimisation.parameters
+        self._seed(epoch_seed(seed, self.done))
+        floor = self.pace.richness_floor(moment)
+        weights = self.pace.weights(moment, factors)
+        shares = self._sums.new_tensor([weights[name] for name in TERMS])
+        losses = [partial(self._loss, batch, floor, shares) for batch in group]
+        together = self.processes.sum_ if self.processes.world > 1 else None
         try:
-            norm = self.optimisation.step(
-                losses, lambda norm: check_step(FIGURES, self._sums, norm, parameters)
-            )
+            norm = self.optimisation.step(losses, partial(self._check, number), together)
         except NonFiniteError as error:
             raise error.at(f"Epoch {epoch}, step {self.done + 1} of {len(self)}") from None
         self._sums[-1] += norm
         if told:
-            self._tell(epoch, moment, _means(self._sums - before, len(group), 1))
+            self._look()
+            self._tell(epoch, moment, number, _means(self._sums - before, len(group), 1))
 
-    def _loss(self, indices: Tensor, moment: float, factors: Mapping[str, float]) -> Tensor:
+    def _loss(self, batch: Batch, floor: float, weights: Tensor) -> Tensor:
         """The loss of one batch; it and its terms are added to the sums."""
+        branches = "B" if self.optimisation.frozen["encoder_a"] else BRANCHES
         with self.optimisation.autocast(self.device):
             terms = loss_terms(
                 self.optimisation.model,
-                indices,
-                branches="B" if self.optimisation.frozen["encoder_a"] else BRANCHES,
-                richness_floor=self.pace.richness_floor(moment),
+                batch,
+                branches=branches,
+                richness_floor=floor,
+                noise=self._draw(batch, len(branches)),
+                total=self.processes.total if self.processes.world > 1 else None,
             )
-        loss = weighted_sum(terms, self.pace.weights(moment, factors))
-        self._sums[:-1] += torch.stack([loss.detach(), *(terms[name].detach() for name in TERMS)])
+        found = torch.stack([terms[name] for name in TERMS])
+        loss = found @ weights.to(found.dtype)
+        self._sums[:-1] += torch.cat([loss.detach().unsqueeze(0), found.detach()])
         return loss
+
+    def _check(self, number: int, norm: Tensor) -> None:
+        """Let no step count whose figures are not finite."""
+        parameters = self.optimisation.parameters
+        if self._latch is None:
+            check_step(FIGURES, self._sums, norm, parameters)
+        else:
+            self._latch.observe(number, self._sums, norm, parameters)
+
+    def _look(self) -> None:
+        """Where the host does not look at every step: see what has been found."""
+        if self._latch is not None:
+            self._latch.raise_if_set(self.optimisation.parameters, len(self))
+
+    # --- what is drawn ----------------------------------------------------------------------
+
+    def _seed(self, seed: int) -> None:
+        """Make all that this step draws a function of a seed."""
+        self._noise.manual_seed(seed)
+        if self.profile.model.dropout:  # masks are of this process's own rows
+            torch.manual_seed(epoch_seed(seed, self.processes.rank))
+
+    def _draw(self, batch: Batch, branches: int) -> Tensor:
+        """Noise for the rows of this process, out of that for the whole batch."""
+        model = self.optimisation.model
+        shape = (branches, batch.total, model.prototypes.shape[-1])
+        noise = torch.randn(
+            shape, generator=self._noise, device=self.device, dtype=model.point_dtype
+        )
+        return noise[:, self.processes.rank :: self.processes.world]
+
+    @contextmanager
+    def _drawing(self, seed: int) -> Iterator[None]:
+        """Torch's random state for what draws from it, and as it was afterwards."""
+        with seeded(seed, self.device) if self.profile.model.dropout else nullcontext():
+            yield
+
+    # --- rates, and what the host reads -----------------------------------------------------
 
     def _set_rates(self, moment: float) -> None:
         reached = self.examination.progress.coverage_reached
@@ -147,17 +208,15 @@ class Steps:
             encoder_b=self.profile.training.encoder_b_lr_scale,
         )
 
-    def _is_told(self, epoch: int) -> bool:
+    def _is_told(self, number: int) -> bool:
         """Whether the host reads the figures of this step."""
-        number = (epoch - 1) * len(self) + self.done + 1
         return number == 1 or self._is_logged(number)
 
     def _is_logged(self, number: int) -> bool:
         every = self.profile.monitoring.log_every_n_steps
         return every > 0 and number % every == 0
 
-    def _tell(self, epoch: int, moment: float, figures: dict[str, float]) -> None:
-        number = (epoch - 1) * len(self) + self.done + 1
+    def _tell(self, epoch: int, moment: float, number: int, figures: dict[str, float]) -> None:
         if number == 1:
             # With the whole weights, which a curriculum may hold back at this step.
             weights = self.profile.loss_weights.model_dump()
@@ -166,17 +225,6 @@ class Steps:
         if self._is_logged(number):
             rate = self.pace.rate(moment)
             self.examination.monitor.step(number, epoch, {**figures, "lr": rate})
-
-    @contextmanager
-    def _drawing(self, seed: int) -> Iterator[None]:
-        """Torch's random state as a function of the seed, or as it was where the epoch was left."""
-        with seeded(seed, self.device):
-            if self._random is not None:
-                torch.set_rng_state(self._random["cpu"])
-                # A run that comes from another device goes on with the draws of the epoch's seed.
-                if self.device.type == "cuda" and "cuda" in self._random:
-                    torch.cuda.set_rng_state(self._random["cuda"], self.device)
-            yield
 
     def _zeros(self) -> Tensor:
         return torch.zeros(len(FIGURES), device=self.device)
@@ -191,21 +239,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of torch's generators that training draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
 def _means(sums: Tensor, batches: int, steps: int) -> dict[str, float]:
     """Means over the batches, and over the steps for the norm of the gradient."""
     *summed, norm = sums.tolist()
     return dict(zip(FIGURES, [*(each / batches for each in summed), norm / steps], strict=True))
 
 
-def _grouped(batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+def _grouped(batches: Iterable[Batch], count: int) -> Iterator[list[Batch]]:
     """Lists of so many batches; the last one may be shorter."""
     rest = iter(batches)
     while group := list(islice(rest, count)):

@@ -1,24 +1,46 @@
-"""Which indices a step sees: every sequence once per epoch, and every level in every batch."""
+"""Which sequences a step sees: every one once per epoch, and every level in every batch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ternvae.padic import TernarySpace, indices_at_valuation
+from ternvae.padic import TernarySpace, digits_of, indices_at_valuation, valuation
+from ternvae.padic.permutation import permute, round_keys
 
-__all__ = ["BatchPlan", "epoch_seed"]
+__all__ = ["Batch", "BatchPlan", "epoch_seed"]
+
+#: Rows that are made at a time: enough that a call of torch costs nothing per batch, few enough
+#: that the intermediate results stay in the cache of a processor.
+_CHUNK = 2**15
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """One 63-bit seed per run and epoch, so that an epoch can be repeated without its history."""
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
+
+
+class Batch(NamedTuple):
+    """The rows of a batch that one process sees; check-free.
+
+    Attributes:
+        indices: (rows,) int64 indices.
+        sequences: (rows, n) int64 entries in {-1, 0, 1}.
+        levels: (rows,) int64 valuations.
+        total: rows of the batch over all processes.
+    """
+
+    indices: Tensor
+    sequences: Tensor
+    levels: Tensor
+    total: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,9 @@ class BatchPlan:
     number of random rows, and a level with no more points than that gives all of them, so that
     statistics of the rarest levels are exact and not noise.
 
+    In this order the rows are numbered: the passing ones, the random ones level by level, the small
+    levels.  Of several processes each sees every ``world``-th row, so that each sees every level.
+
     Args:
         space: the space of sequences.
         batch_size: rows per step; the last batch of an epoch may be shorter.
@@ -41,44 +66,135 @@ class BatchPlan:
     batch_size: int
     balanced_share: float
 
-    @property
+    @cached_property
     def rows_per_level(self) -> int:
         """Rows of each level with more points than that."""
         room = min(int(self.batch_size * self.balanced_share), self.batch_size - 1)
-        sizes = self.space.level_sizes()
-        rows = room // len(sizes)
-        while sum(min(size, rows + 1) for size in sizes) <= room and rows < max(sizes):
-            rows += 1
-        return rows
+        sizes = sorted(self.space.level_sizes())
+        for k, size in enumerate(sizes):
+            # What the smaller levels have left is shared by the others.
+            rows = room // (len(sizes) - k)
+            if rows < size:
+                return rows
+            room -= size
+        return sizes[-1]
 
-    @property
+    @cached_property
     def passing_rows(self) -> int:
         """Rows of each batch that pass through the permuted space."""
-        return self.batch_size - sum(
-            min(size, self.rows_per_level) for size in self.space.level_sizes()
-        )
+        rows = self.rows_per_level
+        return self.batch_size - sum(min(size, rows) for size in self.space.level_sizes())
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return math.ceil(self.space.size / self.passing_rows)
+        return -(-self.space.size // self.passing_rows)
 
-    def epoch(self, seed: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-        """Batches of indices for one epoch.
+    def epoch(
+        self,
+        seed: int,
+        device: torch.device | str = "cpu",
+        *,
+        first: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Each is a function of the seed and its number alone: not of the device, of how many
+        processes there are, or of which batch came first.  Tensors of several batches share their
+        memory, so a batch that is kept keeps a chunk of them.
 
         Args:
             seed: fixes the permutation and the draws, on every device alike.
-            device: where the indices are wanted.
-
-        Yields:
-            (batch,) int64 indices.
+            device: where the tensors are wanted, and where they are made but for the draws.
+            first: number of the first batch, from 0; those before it cost nothing.
+            rank: which of the processes this is, from 0.
+            world: how many there are; of a batch with fewer rows than that some get none.
         """
-        rows, sizes, n = self.rows_per_level, self.space.level_sizes(), self.space.n_digits
-        drawn = sum(size > rows for size in sizes)
-        levels = torch.arange(drawn).repeat_interleave(rows)
-        # The levels from `drawn` on are together the multiples of 3**drawn.
-        complete = torch.arange(0, self.space.size, 3**drawn) if drawn <= n and rows else levels[:0]
+        place = torch.device(device)
+        per_chunk = max(1, _CHUNK // self.batch_size)
+        for start in range(first - first % per_chunk, self.steps_per_epoch, per_chunk):
+            count = min(per_chunk, self.steps_per_epoch - start)
+            indices, rows = self._indices(seed, start, count, rank, world, place)
+            chunk = (indices, *_sequences_and_levels(indices, self.space.n_digits))
+            parts = zip(*(torch.split_with_sizes(each, rows) for each in chunk), strict=True)
+            for number, (of_batch, sequences, levels) in enumerate(parts, start):
+                if number >= first:
+                    missing = max(0, (number + 1) * self.passing_rows - self.space.size)
+                    yield Batch(of_batch, sequences, levels, self.batch_size - missing)
+
+    def _indices(
+        self, seed: int, start: int, count: int, rank: int, world: int, device: torch.device
+    ) -> tuple[Tensor, list[int]]:
+        """A process's indices in so many batches from the one numbered ``start``.
+
+        Returns:
+            Indices of all these batches in turn, and how many each has.
+        """
+        n, size = self.space.n_digits, self.space.size
+        columns = torch.arange(rank, max(rank, self.passing_rows), world, device=device)
+        steps = torch.arange(start, start + count, device=device)
+        # Positions beyond the space, in the last batch, are cut off below.
+        positions = (steps.unsqueeze(1) * self.passing_rows + columns).clamp_(max=size - 1)
+        passing = permute(positions, round_keys(seed, n_digits=n), n_digits=n)
+        left = size - (start + count - 1) * self.passing_rows
+        whole = count - (left < self.passing_rows)
+        balanced = self._balanced(epoch_seed(seed, start), count)
+        in_whole = balanced[:whole, (rank - self.passing_rows) % world :: world]
+        in_short = balanced[whole:, (rank - left) % world :: world]
+        mine = torch.cat([in_whole.flatten(), in_short.flatten()])
+        if device.type == "cuda":
+            # From pinned memory the host does not wait for the copy.
+            mine = mine.pin_memory()
+        mine = mine.to(device, non_blocking=True)
+        of_whole, of_short = mine[: in_whole.numel()], mine[in_whole.numel() :]
+        wholes = torch.cat([passing[:whole], of_whole.view(in_whole.shape)], dim=1)
+        short = [*passing[whole:, : len(range(rank, left, world))], of_short]
+        rows = [wholes.shape[1]] * whole + [sum(map(len, short))] * (count - whole)
+        return torch.cat([wholes.flatten(), *short]), rows
+
+    def _balanced(self, seed: int, count: int) -> Tensor:
+        """(count, rows) random indices by level, then the indices of the small levels.
+
+        On the CPU and for all processes, so that all devices and processes agree.
+        """
+        rows, n = self.rows_per_level, self.space.n_digits
+        drawn = sum(size > rows for size in self.space.level_sizes()) if rows else 0
+        levels = torch.arange(drawn).repeat_interleave(rows).expand(count, -1)
         generator = torch.Generator().manual_seed(seed)
-        for passing in self.space.batches(self.passing_rows, shuffle=True, seed=seed):
-            random = indices_at_valuation(levels, n_digits=n, generator=generator)
-            yield torch.cat([passing, random, complete]).to(device)
+        random = indices_at_valuation(levels, n_digits=n, generator=generator)
+        # The levels from `drawn` on are together the multiples of 3**drawn.
+        small = torch.arange(0, self.space.size if rows else 0, 3**drawn)
+        small = small[valuation(small, cap=n).argsort(stable=True)].expand(count, -1)
+        return torch.cat([random, small], dim=1)
+
+
+def _sequences_and_levels(indices: Tensor, n_digits: int) -> tuple[Tensor, Tensor]:
+    """Sequences (rows, n) and valuations (rows,) of valid indices: their two halves looked up."""
+    half = (n_digits + 1) // 2
+    low, high = (_tables(count, indices.device) for count in (half, n_digits - half))
+    upper = indices // len(low.levels)
+    lower = indices - upper * len(low.levels)
+    sequences = indices.new_empty(len(indices), n_digits)
+    torch.index_select(low.sequences, 0, lower, out=sequences[:, :half])
+    torch.index_select(high.sequences, 0, upper, out=sequences[:, half:])
+    # Only below the multiples of 3^half does the upper half count.
+    levels = low.levels.index_select(0, lower)
+    levels += high.levels.index_select(0, upper) * (lower == 0)
+    return sequences, levels
+
+
+class _Tables(NamedTuple):
+    """All sequences of half the length, (3^k, k), and their levels, (3^k,)."""
+
+    sequences: Tensor
+    levels: Tensor
+
+
+@lru_cache(maxsize=8)
+def _tables(n_digits: int, device: torch.device) -> _Tables:
+    indices = torch.arange(3**n_digits, device=device)
+    if not n_digits:  # the upper half of a single digit
+        return _Tables(indices.new_zeros(1, 0), indices.new_zeros(1))
+    return _Tables(digits_of(indices, n_digits=n_digits) - 1, valuation(indices, cap=n_digits))

@@ -47,7 +47,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def check_memory(space: TernarySpace, latent_dim: int, device: torch.device) -> None:
-    """Check that the whole space can be measured on the device.
+    """Check that the space can be measured on the device, which takes more than a step of training.
 
     Raises:
         ValueError: there is less memory than that takes.
@@ -55,9 +55,9 @@ def check_memory(space: TernarySpace, latent_dim: int, device: torch.device) -> 
     needed, there = evaluation_bytes(space, latent_dim), memory_of(device)
     if there is not None and needed > there:
         raise ValueError(
-            f"space.n_digits: to measure all 3^{space.n_digits} = {space.size} sequences takes "
-            f"about {needed / 2**30:.3g} GiB, and {device} has {there / 2**30:.3g} GiB; take fewer "
-            "digits or a smaller model.latent_dim"
+            f"space.n_digits: to measure the 3^{space.n_digits} = {space.size} sequences in "
+            f"{latent_dim} dimensions takes about {needed / 2**30:.3g} GiB, and {device} has "
+            f"{there / 2**30:.3g} GiB; take fewer digits or a smaller model.latent_dim"
         )
 
 

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+import torch.distributed as dist
 
 from ternvae.manifolds.programs import available
 
 __all__ = ["execution", "execution_differences"]
 
 _PACKAGES = ("ternvae", "torch", "geoopt", "numpy")
+
+#: What earlier versions did not say, for it could not be otherwise.
+_UNSAID = {"processes": "1"}
 
 
 def execution(device: torch.device) -> dict[str, str]:
@@ -24,6 +28,7 @@ def execution(device: torch.device) -> dict[str, str]:
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "processes": str(_processes()),
         "threads": str(torch.get_num_threads()),
         "compiled tiles": "yes" if available() else "no",
         "deterministic algorithms": "yes" if torch.are_deterministic_algorithms_enabled() else "no",
@@ -42,11 +47,17 @@ def execution_differences(before: Mapping[str, str] | None, now: Mapping[str, st
     """
     if before is None:
         return []
+    then = {name: before.get(name, _UNSAID.get(name)) for name in (*before, *now)}
     return [
-        f"{name} {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now"
-        for name in dict.fromkeys((*before, *now))
-        if before.get(name) != now.get(name)
+        f"{name} {value or 'unknown'} then, {now.get(name, 'unknown')} now"
+        for name, value in then.items()
+        if value != now.get(name)
     ]
+
+
+def _processes() -> int:
+    together = dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if together else 1
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NonFiniteError", "check_saved", "check_step"]
+__all__ = ["Latch", "NonFiniteError", "check_saved", "check_step"]
 
 
 class NonFiniteError(ArithmeticError):
@@ -32,10 +32,9 @@ class NonFiniteError(ArithmeticError):
 def check_step(
     figures: Sequence[str], sums: Tensor, norm: Tensor, parameters: Mapping[str, nn.Parameter]
 ) -> None:
-    """Check a step between its gradient and its update.
+    """Check a step between its gradient and its update, on the host.
 
-    The host reads one number for it.  Weights that learn show in the loss at once; frozen ones may
-    not, so they are looked at too.
+    Weights that learn show in the loss at once; frozen ones may not, so they are looked at too.
 
     Args:
         figures: names of the sums; the last one is not theirs but that of ``norm``.
@@ -46,13 +45,85 @@ def check_step(
     Raises:
         NonFiniteError: something is NaN or infinite; the terms or the weights are named.
     """
-    seen = torch.cat([sums[:-1], norm.reshape(1).to(sums.dtype)])
-    if frozen := [each.detach() for each in parameters.values() if not each.requires_grad]:
-        # The largest of them: the sum of the squares of huge weights would be infinite.
-        total = nn.utils.get_total_norm(frozen, norm_type=math.inf)
-        seen = torch.cat([seen, total.reshape(1).to(sums.dtype)])
-    if not seen.isfinite().all():
-        raise _culprit(dict(zip(figures, seen.tolist(), strict=False)), parameters)
+    values = [*sums.tolist()[:-1], norm.item()]
+    frozen = [each.item() for each in _largest_of_frozen(parameters)]
+    if not all(map(math.isfinite, values + frozen)):
+        raise _culprit(dict(zip(figures, values, strict=True)), parameters)
+
+
+class Latch:
+    """The same check for accelerators: it waits for nothing and says later what it saw first.
+
+    From the step on that it closes at, nothing may change any more: :attr:`flag` is for
+    :meth:`ternvae.training.optimisation.Optimisation.heed`.
+
+    Args:
+        figures: as for :func:`check_step`.
+        device: where the losses are.
+    """
+
+    def __init__(self, figures: Sequence[str], device: torch.device) -> None:
+        self.figures = tuple(figures)
+        #: 1 from the first bad step on, else 0; 0-dim float32.
+        self.flag = torch.zeros((), device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._values = torch.zeros(len(self.figures), device=device)
+
+    @torch.no_grad()
+    def observe(
+        self,
+        step: int | Tensor,
+        sums: Tensor,
+        norm: Tensor,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> None:
+        """Look at a step between its gradient and its update.
+
+        Args:
+            step: its number in the run, from 1.  In a CUDA graph, a 0-dim tensor that counts.
+            sums: as for :func:`check_step`.
+            norm: likewise.
+            parameters: likewise.
+        """
+        values = torch.cat([sums[:-1], norm.reshape(1).to(sums.dtype)])
+        finite = values.isfinite().all()
+        for each in _largest_of_frozen(parameters):
+            finite &= each.isfinite()
+        is_open = self.flag == 0.0
+        self._values.copy_(torch.where(is_open, values, self._values.to(values.dtype)))
+        self._step.copy_(torch.where(is_open, step, self._step))
+        self.flag.copy_(torch.where(finite, self.flag, 1.0))
+
+    def raise_if_set(self, parameters: Mapping[str, nn.Parameter], steps_per_epoch: int) -> None:
+        """Say what was seen first, if it was bad; the host waits for the device.
+
+        Args:
+            parameters: the parameters of the model, by name, unchanged since then.
+            steps_per_epoch: for the place.
+
+        Raises:
+            NonFiniteError: a step was bad, named with its epoch.
+        """
+        if self.flag.item() != 1.0:
+            return
+        epoch, step = divmod(int(self._step.item()) - 1, steps_per_epoch)
+        values = dict(zip(self.figures, self._values.tolist(), strict=True))
+        place = f"Epoch {epoch + 1}, step {step + 1} of {steps_per_epoch}"
+        raise _culprit(values, parameters).at(place)
+
+
+def _largest_of_frozen(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
+    """The largest magnitudes of all frozen weights, one 0-dim tensor per dtype.
+
+    The sum of the squares of huge weights would be infinite.
+    """
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for each in parameters.values():
+        if not each.requires_grad:
+            kinds.setdefault(each.dtype, []).append(each)
+    # One concatenation takes a fraction of the time of a look at each.
+    flat = [torch._utils._flatten_dense_tensors(own) for own in kinds.values()]  # type: ignore[no-untyped-call]  # torch's own
+    return [each.abs().amax() for each in flat]
 
 
 def _culprit(values: Mapping[str, float], parameters: Mapping[str, nn.Parameter]) -> NonFiniteError:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ternvae.training.events import Event
+from ternvae.training.processes import Processes
 from ternvae.training.record import RecordHandler
 from ternvae.training.run_directory import ResumePoint, RunDirectory
 from ternvae.training.saving import SaveError, saving
@@ -23,36 +24,54 @@ class Monitor:
     """Says things once, in every place where they belong.
 
     Events and warnings go to the log at once, and into the next line of ``metrics.jsonl`` as its
-    ``events`` and ``warnings``.
+    ``events`` and ``warnings``.  Of several processes one says them, and the others keep them in
+    mind; a file that it cannot write is then an error only when all of them have heard of it.
 
     Args:
         directory: the folder of the run.
         tensorboard: whether to write event files as well.
         patient: whether a run goes on when these files cannot be written; what could not be
             written to the log and to ``metrics.jsonl`` then waits for the next time.
+        processes: that train the model; None for this one alone.
+
+    Attributes:
+        failure: of several processes, why a file could not be written; None if none failed.
 
     Raises:
         TensorBoardError: event files are wanted and the package is missing.
     """
 
     def __init__(
-        self, directory: RunDirectory, *, tensorboard: bool, patient: bool = False
+        self,
+        directory: RunDirectory,
+        *,
+        tensorboard: bool,
+        patient: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         if tensorboard:
             require_tensorboard()
         self._directory = directory
         self._tensorboard = tensorboard
         self._patient = patient
+        self._processes = processes or Processes()
+        self.failure: str | None = None
         self._board: TensorBoard | None = None
         self._handler: RecordHandler | None = None
-        self._level = log.level
+        self._level: int | None = None
         self._events: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
 
     def open(self, profile_yaml: str, resumed: ResumePoint | None = None) -> None:
-        """Begin; see :meth:`RunDirectory.open`.  :meth:`close` is due even if this fails."""
+        """Begin; see :meth:`RunDirectory.open`.  :meth:`close` is due even if this fails.
+
+        Of several processes the first one alone begins; the others :meth:`keep_silent`.
+        """
         protected = self._directory.open(profile_yaml, resumed)
-        self._handler = RecordHandler(self._directory.log_record, patient=self._patient)
+        defer = self._fail if self._processes.world > 1 else None
+        self._handler = RecordHandler(
+            self._directory.log_record, patient=self._patient, defer=defer
+        )
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(self._handler)
         # The log of the run has every line, whether or not anybody else listens.
@@ -71,6 +90,11 @@ class Monitor:
             except TensorBoardError as error:
                 raise SaveError(str(error)) from error
 
+    def keep_silent(self) -> None:
+        """Say nothing from here to :meth:`close`, for another process does."""
+        self._level = log.level
+        log.setLevel(logging.CRITICAL + 1)
+
     def note(self, lines: Iterable[str]) -> None:
         """Put lines into the log of the run that were said before it was opened."""
         if self._handler is not None:
@@ -79,9 +103,10 @@ class Monitor:
 
     def close(self) -> None:
         """End; what is still to be said was."""
+        if self._level is not None:
+            log.setLevel(self._level)
         if self._handler is not None:
             log.removeHandler(self._handler)
-            log.setLevel(self._level)
             self._handler.close()
         if self._board is not None:
             self._board.close()
@@ -92,6 +117,12 @@ class Monitor:
         self._patient = True
         if self._handler is not None:
             self._handler.patient = True
+
+    def check_written(self) -> None:
+        """Raise ``SaveError`` in all processes if the first one could not write something."""
+        if (failure := self._processes.agree(self.failure)) is not None:
+            self.failure = None
+            raise SaveError(failure)
 
     def pending(self) -> dict[str, list[dict[str, Any]]]:
         """What has been said since the last line of ``metrics.jsonl``, for a checkpoint."""
@@ -122,8 +153,9 @@ class Monitor:
         """Write the line of an evaluated epoch, with what has happened since the last one."""
         whole = {**record, **self.pending()}
         self._events, self._warnings = [], []
-        with self._attempt():
-            self._directory.append(whole)
+        if self._processes.leads:
+            with self._attempt():
+                self._directory.append(whole)
         if self._board is not None:
             with self._attempt(), saving(self._directory.tensorboard):
                 self._board.scalars(record["epoch"], _flat(record))
@@ -142,9 +174,15 @@ class Monitor:
         try:
             yield
         except SaveError as error:
-            if not self._patient:
+            if self._patient:
+                log.warning("%s", error)
+            elif self._processes.world == 1:
                 raise
-            log.warning("%s", error)
+            else:
+                self._fail(error)
+
+    def _fail(self, error: SaveError) -> None:
+        self.failure = self.failure or str(error)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

@@ -1,15 +1,15 @@
-"""From a batch of indices to the terms of the loss."""
+"""From a batch to the terms of the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ternvae.losses import geometry_losses, kl_loss, reconstruction_loss
+from ternvae.losses import geometry_losses
 from ternvae.models import TernaryVAE, full_precision
-from ternvae.padic import digits_of, valuation
+from ternvae.training.batches import Batch
 
 __all__ = ["TERMS", "loss_terms", "weighted_sum"]
 
@@ -18,38 +18,65 @@ TERMS = ("coverage", "hierarchy", "richness", "separation", "kl")
 
 
 def loss_terms(
-    model: TernaryVAE, indices: Tensor, *, branches: Sequence[str], richness_floor: float
+    model: TernaryVAE,
+    batch: Batch,
+    *,
+    branches: Sequence[str],
+    richness_floor: float | Tensor,
+    noise: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted terms of one batch.
 
     Args:
         model: the model.
-        indices: (batch,) indices of sequences, on the model's device.
+        batch: the rows of this process, on the model's device.
         branches: whose reconstruction and divergence count: "A", "B" or both.  B is among them.
-        richness_floor: see :func:`ternvae.losses.richness_loss`.
+        richness_floor: see :func:`ternvae.losses.geometry_losses`.
+        noise: (branches, rows, latent_dim) standard normal draws; None takes them from torch's
+            global random state.
+        total: adds up a tensor over the processes that share the batch, and passes gradients as
+            they are; None if this one has all of it.
 
     Returns:
-        A scalar for each of :data:`TERMS`.
+        A scalar for each of :data:`TERMS`, of the whole batch.  If several processes share it, each
+        has the gradient for its own rows.
     """
     n_digits = model.space.n_digits
-    sequences = digits_of(indices, n_digits=n_digits) - 1
-    levels = valuation(indices, cap=n_digits)
-    outputs = {branch: model(sequences, levels, branch) for branch in branches}
-    # Means within the levels are matrix products, which autocast would take in bfloat16.
+    draws = [None] * len(branches) if noise is None else noise.unbind()
+    outputs = {
+        branch: model(batch.sequences, batch.levels, branch, draw)
+        for branch, draw in zip(branches, draws, strict=True)
+    }
+    # Sums within the levels are matrix products, which autocast would take in bfloat16.
     with full_precision(outputs["B"].radius):
+        errors = torch.stack([each.nll.sum() for each in outputs.values()]).sum()
+        divergences = [each.posterior_log_prob - each.prior_log_prob for each in outputs.values()]
+        divergence = torch.stack([each.sum() for each in divergences]).sum()
+        shared: list[Tensor] = []
+
+        def together(sums: Tensor) -> Tensor:
+            """The sums over the levels and those over the rows, in one message."""
+            assert total is not None  # noqa: S101 - called only then
+            rows = torch.stack([errors, divergence]).to(sums.dtype)
+            everything = total(torch.cat([sums.flatten(), rows]))
+            shared.extend(everything[-2:].to(errors.dtype))
+            return everything[:-2].view_as(sums)
+
         geometry = geometry_losses(
             outputs["B"].radius,
-            levels,
+            batch.levels,
             n_digits=n_digits,
             radius_max=model.ball.hyperbolic_radius_max,
             richness_floor=richness_floor,
+            total=None if total is None else together,
         )
-        losses = [reconstruction_loss(o.logits, sequences) for o in outputs.values()]
-        divergences = [kl_loss(o.posterior_log_prob, o.prior_log_prob) for o in outputs.values()]
+        if shared:
+            errors, divergence = shared
     return {
-        "coverage": torch.stack(losses).sum(),
+        "coverage": errors / batch.total,
         **geometry._asdict(),
-        "kl": torch.stack(divergences).sum(),
+        "kl": divergence / batch.total,
     }
 
 

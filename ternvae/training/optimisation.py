@@ -8,14 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ternvae.manifolds import RiemannianAdam
 from ternvae.models import TernaryVAE
+from ternvae.training.gradients import Gradients
 
 __all__ = ["Optimisation", "encoder_a_share"]
 
 #: Names of the parameter groups.
 ENCODER_A, ENCODER_B, REST = GROUPS = ("encoder_a", "encoder_b", "rest")
+
+#: Added to the norm that gradients are divided by, as torch does it.
+EPSILON = 1e-6
 
 
 def encoder_a_share(
@@ -60,14 +65,24 @@ class Optimisation:
         max_grad_norm: gradients are clipped to this norm, taken over all parameters.
         use_amp: run hidden layers in bfloat16.  No gradient scaling: bfloat16 has the exponents of
             float32, so gradients do not underflow.
+        capturable: for a model on an accelerator: rates and counts of steps are kept there, so
+            that a step reads nothing back and can be captured in a CUDA graph.  What is saved does
+            not depend on it.
     """
 
     def __init__(
-        self, model: TernaryVAE, *, weight_decay: float, max_grad_norm: float, use_amp: bool
+        self,
+        model: TernaryVAE,
+        *,
+        weight_decay: float,
+        max_grad_norm: float,
+        use_amp: bool,
+        capturable: bool = False,
     ) -> None:
         self.model = model
         #: The parameters by name.
         self.parameters = dict(model.named_parameters())
+        self.gradients = Gradients(self.parameters.values())
         self.max_grad_norm = max_grad_norm
         self.use_amp = use_amp
         guarded = {p for module in model.coverage_modules() for p in module.parameters()}
@@ -80,19 +95,42 @@ class Optimisation:
             [{"params": params, "name": name} for name, params in groups.items()],
             weight_decay=weight_decay,
             fused=True,
+            capturable=capturable,
         )
+        if capturable:
+            _keep_on_device(self.optimizer)
+            self.optimizer.register_load_state_dict_post_hook(_keep_on_device)
+            self.optimizer.register_state_dict_post_hook(_save_as_on_host)
+        self._rate: float | None = None
         self.frozen: dict[str, bool] = dict.fromkeys((ENCODER_A, ENCODER_B), False)
 
     @property
     def rate(self) -> float:
         """The learning rate that was set last."""
-        return float(self.optimizer.param_groups[-1]["lr"])
+        return float(self.optimizer.param_groups[-1]["lr"]) if self._rate is None else self._rate
 
     def set_rates(self, rate: float, *, encoder_a: float, encoder_b: float) -> None:
         """Set the learning rate and the shares of it that the encoders get."""
+        self._rate = rate
         scales = {ENCODER_A: encoder_a, ENCODER_B: encoder_b, REST: 1.0}
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * scales[group["name"]]
+            own = rate * scales[group["name"]]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(own)
+            else:
+                group["lr"] = own
+
+    def heed(self, flag: Tensor | None) -> None:
+        """Have steps change nothing where a flag is 1, which the host need not know.
+
+        Weights, moments and counts of steps stay as they are, and so do gradients once a step has
+        begun with the flag at 1.
+
+        Args:
+            flag: 0-dim float32 on the device of the model, such as :attr:`Latch.flag`; None for
+                steps that always count.
+        """
+        self.optimizer.found_inf = flag
 
     def freeze(self, *, encoder_a: bool, encoder_b: bool) -> None:
         """Freeze or thaw what is named; call it once per epoch, after ``model.train()``.
@@ -135,24 +173,58 @@ class Optimisation:
         self,
         losses: Sequence[Callable[[], Tensor]],
         check: Callable[[Tensor], None] = lambda norm: None,
+        reduce: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
         """Average the gradients of the losses and update the weights once.
 
         Args:
             losses: one function per batch, called in turn, so that only one graph is alive.
             check: called with the norm of the gradient before the update, which it prevents if it
-                raises.
+                raises, or sets the flag that :meth:`heed` was given.
+            reduce: called with each tensor of gradients before they are measured, to average them
+                over processes in place.
 
         Returns:
             The norm of the gradient before clipping, 0-dim on the device of the model.
         """
-        self.optimizer.zero_grad()
+        flag = self.optimizer.found_inf
+        self.gradients.begin(flag)
         for loss in losses:
             mean = loss() / len(losses) if len(losses) > 1 else loss()
             mean.backward()  # type: ignore[no-untyped-call]  # torch's own
-        learning = [p for p in self.parameters.values() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+        if reduce is not None:
+            for buffer in self.gradients.buffers:
+                reduce(buffer)
+        norm = self.gradients.norm()
         check(norm)
-        nn.utils.clip_grads_with_norm_(learning, self.max_grad_norm, norm)
+        self._clip(norm, flag)
         self.optimizer.step()
         return norm
+
+    def _clip(self, norm: Tensor, flag: Tensor | None) -> None:
+        if norm.is_cpu and flag is None:
+            factor = self.max_grad_norm / (norm.item() + EPSILON)
+            # Not "less than one": a norm that is NaN spoils all gradients, here and below.
+            if not factor >= 1.0:
+                self.gradients.scale(factor)
+            return
+        clamped = (self.max_grad_norm / (norm + EPSILON)).clamp(max=1.0)
+        if flag is not None:
+            # The gradients of a step that does not count are kept, to be named.
+            clamped = torch.where(flag == 1.0, 1.0, clamped)
+        self.gradients.scale(clamped)
+
+
+def _keep_on_device(optimizer: Optimizer) -> None:
+    """Make rates tensors that are filled in place, as a captured step needs them."""
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        # float32 is what torch's fused kernels read.
+        group["lr"] = torch.full((), float(group["lr"]), dtype=torch.float32, device=device)
+        group["capturable"] = True
+
+
+def _save_as_on_host(_optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Make what is saved the same as without an accelerator."""
+    for group in state["param_groups"]:
+        group.update(lr=float(group["lr"]), capturable=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -103,20 +104,31 @@ class RecordHandler(logging.Handler):
         record: where to.
         patient: whether lines that cannot be written wait for the next ones without an error; a
             handler of the standard library would print a traceback and lose them.
+        defer: takes the error that would be raised, if it must not come in the midst of things.
 
     Attributes:
         patient: as given; can be changed.
     """
 
-    def __init__(self, record: Record, *, patient: bool) -> None:
+    def __init__(
+        self,
+        record: Record,
+        *,
+        patient: bool,
+        defer: Callable[[SaveError], None] | None = None,
+    ) -> None:
         super().__init__()
         self._record = record
+        self._defer = defer
         self.patient = patient
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add one line."""
         try:
             self._record.add(self.format(record) + "\n")
-        except SaveError:
-            if not self.patient:
+        except SaveError as error:
+            if self.patient:
+                return
+            if self._defer is None:
                 raise
+            self._defer(error)

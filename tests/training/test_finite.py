@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ternvae.checkpoint import load_checkpoint
+from ternvae.models import TernaryVAE
 from ternvae.trainer import Trainer
 from ternvae.trainer.steps import FIGURES, Steps
-from ternvae.training.finite import NonFiniteError, check_saved, check_step
+from ternvae.training.finite import Latch, NonFiniteError, check_saved, check_step
 from ternvae.training.optimisation import Optimisation
 from tests.runs import fit, last, same, tiny
 
@@ -131,6 +133,136 @@ def test_nothing_bad_is_saved_and_all_of_it_is_named(bad: dict[str, float], plac
 
 def test_whole_numbers_and_empty_tensors_are_finite() -> None:
     check_saved({"step": torch.tensor(3), "none": torch.empty(0), "flag": torch.tensor(True)})
+
+
+# --- on an accelerator --------------------------------------------------------------------------
+
+
+class NoHost(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """Refuses whatever waits for a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").split(".")[0]
+        assert name not in ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero"), name
+        return func(*args, **(kwargs or {}))
+
+
+def latch() -> Latch:
+    return Latch(FIGURES, torch.device("cpu"))
+
+
+def observe(
+    own: Latch,
+    step: int,
+    weights: dict[str, torch.nn.Parameter] | None = None,
+    norm: float = 1.0,
+    **figures: float,
+) -> None:
+    sums = torch.tensor([figures.get(name, 1.0) for name in FIGURES])
+    with NoHost():  # type: ignore[no-untyped-call]  # torch's own
+        own.observe(step, sums, torch.full((), norm), weights or parameters())
+
+
+def told(own: Latch, weights: dict[str, torch.nn.Parameter] | None = None) -> str | None:
+    try:
+        own.raise_if_set(weights or parameters(), 5)
+    except NonFiniteError as error:
+        return str(error)
+    return None
+
+
+def test_a_latch_stays_open_over_good_steps() -> None:
+    own = latch()
+    for step in range(1, 8):
+        observe(own, step, total=HUGE, norm=HUGE)
+        assert own.flag == 0.0 and told(own) is None
+
+
+@given(name=st.sampled_from([*FIGURES[:-1], "norm"]), value=st.floats(width=32))
+def test_a_latch_finds_what_the_check_finds(name: str, value: float) -> None:
+    own, found = latch(), problem(**{name: value})
+    observe(own, 1, **{name: value})
+    assert told(own) == (None if found is None else str(found.at("Epoch 1, step 1 of 5")))
+
+
+@pytest.mark.parametrize("value", [*BAD, HUGE])
+@pytest.mark.parametrize("name", ["frozen_one", "frozen_two"])
+def test_a_latch_looks_at_frozen_weights(name: str, value: float) -> None:
+    own, weights = latch(), parameters(**{name: value})
+    weights["double"] = torch.nn.Parameter(
+        torch.full((2,), 1e300, dtype=torch.float64), requires_grad=False
+    )
+    observe(own, 5, weights)
+    wanted = f"Epoch 1, step 5 of 5: weights are NaN or infinite: {name}"
+    assert told(own, weights) == (None if value == HUGE else wanted)
+
+
+def test_a_latch_tells_the_first_bad_step_whatever_follows() -> None:
+    own = latch()
+    observe(own, 11)
+    observe(own, 12, total=math.nan, kl=math.inf, norm=math.nan)
+    observe(own, 13, total=math.nan, prototype=-math.inf, norm=math.nan)
+    observe(own, 14)
+    assert told(own) == "Epoch 3, step 2 of 5: the loss is not finite: kl is inf"
+    assert told(own) == "Epoch 3, step 2 of 5: the loss is not finite: kl is inf"
+
+
+def test_a_latch_takes_its_step_from_the_device() -> None:
+    own, step = latch(), torch.zeros((), dtype=torch.int64)
+    for value in (1.0, math.nan, math.nan):
+        step += 1
+        with NoHost():  # type: ignore[no-untyped-call]  # torch's own
+            own.observe(step, torch.full((len(FIGURES),), value), torch.ones(()), parameters())
+    assert str(told(own)).startswith("Epoch 1, step 2 of 5: ")
+
+
+@pytest.mark.parametrize("kind", ["total", "gradient", "frozen"])
+def test_a_run_that_a_latch_watches_stays_as_it_was_before_the_bad_step(kind: str) -> None:
+    """The host hears of it when it asks, with the name of the weight."""
+    torch.manual_seed(0)
+    model = TernaryVAE(n_digits=3, latent_dim=4, hidden_dim=8, learnable_curvature=True)
+    optimisation = Optimisation(model, weight_decay=0.1, max_grad_norm=1.0, use_amp=False)
+    optimisation.set_rates(0.01, encoder_a=1.0, encoder_b=1.0)
+    optimisation.freeze(encoder_a=kind == "frozen", encoder_b=False)
+    own, before, name = latch(), {}, "charts.B.weight"
+    optimisation.heed(own.flag)
+    for step in range(1, 9):
+        sums = torch.ones(len(FIGURES))
+        factor = torch.ones(())
+        if step == 4:
+            if kind == "total":
+                sums[0] = math.nan
+            elif kind == "frozen":
+                name = "decoder.0.weight"
+                optimisation.parameters[name].data.view(-1)[0] = math.nan
+            before = state(optimisation)
+
+        def spoil(gradient: torch.Tensor, step: int = step) -> torch.Tensor:
+            spoilt = gradient.clone()
+            spoilt[0, 0] = math.inf if step == 4 and kind == "gradient" else spoilt[0, 0]
+            return spoilt
+
+        def loss(factor: torch.Tensor = factor) -> torch.Tensor:
+            learning = [p for p in model.parameters() if p.requires_grad]
+            return factor * sum((p.float().sin().square().sum() for p in learning), torch.zeros(()))
+
+        hook = optimisation.parameters["charts.B.weight"].register_hook(spoil)  # type: ignore[no-untyped-call]
+        optimisation.step(
+            [loss],
+            lambda norm: own.observe(step, sums, norm, optimisation.parameters),  # noqa: B023
+        )
+        hook.remove()
+    now = state(optimisation)
+    assert before.keys() == now.keys()
+    assert all(torch.equal(each, now[key]) or key == name for key, each in before.items())
+    words = {
+        "total": "the loss is not finite: total is nan",
+        "gradient": f"the norm of the gradient is inf ({name})",
+        "frozen": f"weights are NaN or infinite: {name}",
+    }
+    with pytest.raises(NonFiniteError) as caught:
+        own.raise_if_set(optimisation.parameters, 3)
+    assert str(caught.value) == f"Epoch 2, step 1 of 3: {words[kind]}"
 
 
 # --- in a run -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -10,8 +11,14 @@ import torch
 from torch import Tensor
 
 from ternvae.models import TernaryVAE
+from ternvae.training.batches import Batch
 from ternvae.training.objective import TERMS, loss_terms, weighted_sum
-from ternvae.training.optimisation import Optimisation, encoder_a_share
+from ternvae.training.optimisation import (
+    Optimisation,
+    _keep_on_device,
+    _save_as_on_host,
+    encoder_a_share,
+)
 
 GUARDED = ("encoders.A.", "charts.A.", "decoder.", "ball.")
 
@@ -28,9 +35,17 @@ def optimisation_of(model: TernaryVAE, *, rate: float = 0.01, **keywords: float)
     return optimisation
 
 
+def batch_of(model: TernaryVAE, rows: slice = slice(None)) -> Batch:
+    """Some rows of the whole space."""
+    indices = torch.arange(27)[rows]
+    levels = model.space.valuation(indices)
+    return Batch(indices, model.space.sequences(indices), levels, len(indices))
+
+
 def loss_of(model: TernaryVAE, branches: str = "AB", rows: slice = slice(None)) -> Tensor:
     """A loss in which everything takes part."""
-    terms = loss_terms(model, torch.arange(27)[rows], branches=tuple(branches), richness_floor=0.01)
+    batch = batch_of(model, rows)
+    terms = loss_terms(model, batch, branches=tuple(branches), richness_floor=0.01)
     return weighted_sum(terms, dict.fromkeys(TERMS, 1.0))
 
 
@@ -262,6 +277,10 @@ def test_accumulated_gradients_are_exactly_the_average(count: int) -> None:
     assert float(norm) == pytest.approx(math.sqrt(squares), rel=1e-5)
 
 
+def spoilt(model: TernaryVAE) -> Callable[[], Tensor]:
+    return lambda: loss_of(model) * math.nan
+
+
 def test_three_batches_are_averaged_and_not_summed() -> None:
     model = model_of(dropout=0.0)
     optimisation = optimisation_of(model, max_grad_norm=math.inf)
@@ -303,11 +322,132 @@ def test_batches_are_asked_for_in_turn() -> None:
     seen: list[bool] = []
 
     def loss() -> Tensor:
-        seen.append(model.prototypes.grad is not None)
+        gradient = model.prototypes.grad
+        seen.append(gradient is not None and bool(gradient.any()))
         return loss_of(model)
 
     optimisation_of(model).step([loss, loss])
     assert seen == [False, True]
+
+
+def test_every_weight_that_learns_has_a_gradient() -> None:
+    """A zero is a gradient, too: moments fade, and weights decay.  So none may be missing."""
+    for encoder_a in (False, True):
+        for terms in (TERMS, TERMS[:1]):
+            model = model_of(learnable_curvature=True)
+            optimisation = optimisation_of(model)
+            optimisation.freeze(encoder_a=encoder_a, encoder_b=False)
+            found = loss_terms(
+                model,
+                batch_of(model),
+                branches="B" if encoder_a else "AB",
+                richness_floor=0.01,
+            )
+            weights = {name: float(name in terms) for name in TERMS}
+            weighted_sum(found, weights).backward()  # type: ignore[no-untyped-call]
+            for name, parameter in model.named_parameters():
+                assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_gradients_are_reduced_before_they_are_measured() -> None:
+    model = model_of(dropout=0.0, learnable_curvature=True)
+    optimisation = optimisation_of(model, max_grad_norm=math.inf)
+    loss = seeded(model, 1, slice(None))
+    [alone] = gradient_of(model, [loss])
+    seen: list[Tensor] = []
+
+    def reduce(buffer: Tensor) -> Tensor:
+        seen.append(buffer)
+        return buffer.mul_(0.5)
+
+    norm = optimisation.step([loss], reduce=reduce)
+    assert len(seen) == len({each.dtype for each in model.parameters()})
+    assert sum(each.count_nonzero() for each in seen) <= sum(g.numel() for g in alone.values())
+    for name, gradient in gradients(model).items():
+        assert torch.equal(gradient, 0.5 * alone[name]), name
+    squares = sum(float(g.double().square().sum()) for g in alone.values())
+    assert float(norm) == pytest.approx(0.5 * math.sqrt(squares), rel=1e-5)
+
+
+def test_one_gradient_that_is_none_spoils_all_if_nobody_checks() -> None:
+    """As with torch's own clipping: such a step must not look like an ordinary one."""
+    model = model_of()
+    optimisation = optimisation_of(model)
+    hook = model.prototypes.register_hook(lambda gradient: gradient * math.nan)
+    norm = optimisation.step([lambda: loss_of(model)])
+    hook.remove()
+    assert norm.isnan()
+    assert not any(bool(g.isfinite().any()) for g in gradients(model).values())
+
+
+# --- steps that do not count ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_steps_change_nothing_while_the_flag_is_set(learnable: bool) -> None:
+    """And go on afterwards as if they had not been; with it at 0, they are ordinary steps."""
+    ends = []
+    for kind in ("plain", "heeding", "disturbed"):
+        model = model_of(dropout=0.0, learnable_curvature=learnable)
+        optimisation = optimisation_of(model, max_grad_norm=0.5)
+        flag = torch.zeros(())
+        optimisation.heed(None if kind == "plain" else flag)
+        for step in range(4):
+            if kind == "disturbed" and step:
+                flag.fill_(1.0)
+                before = {name: each.clone() for name, each in optimisation.tensors().items()}
+                optimisation.step([spoilt(model)])
+                now = optimisation.tensors()
+                assert before.keys() == now.keys()
+                assert all(torch.equal(each, now[name]) for name, each in before.items())
+                flag.fill_(0.0)
+            optimisation.step([seeded(model, step, slice(None))])
+        ends.append({name: each.clone() for name, each in optimisation.tensors().items()})
+    plain, heeding, disturbed = ends
+    assert all(torch.equal(each, heeding[name]) for name, each in disturbed.items())
+    # The factor of clipping is rounded elsewhere.
+    for name, each in plain.items():
+        torch.testing.assert_close(each, heeding[name], rtol=1e-4, atol=1e-6)
+
+
+# --- on an accelerator ----------------------------------------------------------------------
+
+
+def meta_model() -> TernaryVAE:
+    """A model without values: nothing can be asked for."""
+    with torch.device("meta"):
+        model = TernaryVAE(n_digits=3, latent_dim=4, hidden_dim=8)
+    return model.to("meta")
+
+
+def test_rates_of_a_captured_step_are_tensors_filled_in_place() -> None:
+    optimisation = Optimisation(
+        meta_model(), weight_decay=0.1, max_grad_norm=5.0, use_amp=False, capturable=True
+    )
+    before = [group["lr"] for group in optimisation.optimizer.param_groups]
+    assert len(set(map(id, before))) == 3
+    for lr in before:
+        assert lr.shape == () and lr.dtype == torch.float32 and lr.is_meta
+    optimisation.set_rates(0.3, encoder_a=0.5, encoder_b=0.25)
+    after = [group["lr"] for group in optimisation.optimizer.param_groups]
+    assert all(one is other for one, other in zip(before, after, strict=True))
+    assert optimisation.rate == 0.3
+    assert all(group["capturable"] for group in optimisation.optimizer.param_groups)
+
+
+def test_what_is_saved_does_not_depend_on_the_device() -> None:
+    model = model_of()
+    here = optimisation_of(model)
+    train(here)
+    state = here.optimizer.state_dict()
+    there = copy.deepcopy(state)
+    for group in there["param_groups"]:
+        group.update(lr=torch.tensor(group["lr"], dtype=torch.float64), capturable=True)
+    _save_as_on_host(here.optimizer, there)
+    assert there["param_groups"] == state["param_groups"]
+    _keep_on_device(here.optimizer)
+    for group, saved in zip(here.optimizer.param_groups, state["param_groups"], strict=True):
+        assert group["capturable"] and float(group["lr"]) == pytest.approx(saved["lr"])
 
 
 # --- the loss under autocast ----------------------------------------------------------------
@@ -325,7 +465,7 @@ def test_autocast_reaches_the_hidden_layers_and_nothing_else(float64: bool) -> N
     levels = model.space.valuation(torch.arange(27))
     with optimisation.autocast(torch.device("cpu")):
         output = model(model.space.sequences(), levels, "B")
-        terms = loss_terms(model, torch.arange(27), branches="AB", richness_floor=0.05)
+        terms = loss_terms(model, batch_of(model), branches="AB", richness_floor=0.05)
     assert set(hidden) == {torch.bfloat16}
     for name in ("points", "radius", "posterior_log_prob", "prior_log_prob"):
         assert getattr(output, name).dtype == wanted, name
@@ -339,15 +479,12 @@ def test_autocast_does_not_touch_the_arithmetic_of_the_losses(
     """The same outputs of the model give the same losses, to the last bit."""
     model = model_of(dropout=0.0)
     optimisation = Optimisation(model, weight_decay=0.0, max_grad_norm=5.0, use_amp=True)
-    indices = torch.arange(27)
-    outputs = {
-        branch: model(model.space.sequences(), model.space.valuation(indices), branch)
-        for branch in "AB"
-    }
-    monkeypatch.setattr(model, "forward", lambda _sequences, _levels, branch: outputs[branch])
-    plain = loss_terms(model, indices, branches="AB", richness_floor=0.05)
+    batch = batch_of(model)
+    outputs = {branch: model(batch.sequences, batch.levels, branch) for branch in "AB"}
+    monkeypatch.setattr(model, "forward", lambda _s, _l, branch, _noise: outputs[branch])
+    plain = loss_terms(model, batch, branches="AB", richness_floor=0.05)
     with optimisation.autocast(torch.device("cpu")):
-        cast = loss_terms(model, indices, branches="AB", richness_floor=0.05)
+        cast = loss_terms(model, batch, branches="AB", richness_floor=0.05)
     for name in TERMS:
         assert plain[name].dtype == cast[name].dtype, name
         assert torch.equal(plain[name], cast[name]), name

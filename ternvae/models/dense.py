@@ -1,0 +1,372 @@
+"""Small networks of linear layers in one call, on CPUs.
+
+As torch operations a network of this size is a hundred calls, each of which costs more than its
+arithmetic. Here the layers are wired once into straight-line code for the extension ``_dense``,
+which takes a tile of rows through all of them while it is in the cache, forward and backward, and
+gives the same values and gradients up to the rounding of float32.
+
+The extension is optional (see ``setup.py``), and it knows only the layers that are listed in
+:meth:`Wiring.through`. :func:`run` returns None wherever the modules have to be called themselves:
+another device or dtype, autocast, active dropout, hooks, function transforms, tracing.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import struct
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as _global
+
+try:
+    from ternvae.models import _dense  # type: ignore[attr-defined]
+except ImportError:  # installed without a C compiler
+    _dense = None
+
+__all__ = ["OPERATIONS", "Wiring", "available", "run"]
+
+OPERATIONS = ("one_hot", "load", "linear", "norm_silu", "silu", "store", "nll")
+"""In the order of the enumeration in ``_dense.c``."""
+
+_CODES = {name: code for code, name in enumerate(OPERATIONS)}
+_INSTRUCTION = struct.Struct("7if")  # as in _dense.c
+
+#: What a network may have of inputs, outputs and parameters, and of digits.
+_MOST, _MOST_DIGITS = 256, 64
+
+
+class _Step(NamedTuple):
+    """One instruction; its place in the list is the register that it makes."""
+
+    operation: str
+    source: int
+    width_in: int
+    width_out: int
+    parameter: int = 0
+    index: int = 0
+    epsilon: float = 0.0
+
+
+class Wiring:
+    """Writes down how the layers of a module hang together.
+
+    Registers are numbers; each stands for a matrix with a row for each row of the batch.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[_Step] = []
+        #: Where each layer was found, and of what type it was.
+        self.layers: list[tuple[dict[str, Any], str, nn.Module, type]] = []
+        self.learned: list[tuple[dict[str, Any], str]] = []
+        self.n_inputs = 0
+        self.outputs: list[int] = []
+        self.dropouts: list[nn.Dropout] = []
+        self.possible = True
+
+    def one_hot(self, n_digits: int) -> int:
+        """The digits of the sequences, 3 n_digits columns."""
+        self.possible &= n_digits <= _MOST_DIGITS
+        return self._add(_Step("one_hot", -1, 0, 3 * n_digits))
+
+    def load(self, width: int) -> int:
+        """The next of the matrices that :func:`run` is given."""
+        self.n_inputs += 1
+        return self._add(_Step("load", -1, 0, width, index=self.n_inputs - 1))
+
+    def through(self, register: int, owner: nn.Module, name: str) -> int:
+        """What ``owner.name`` makes of a register: a linear layer or a sequence of layers.
+
+        Of layers these are known: ``Linear`` with a bias, ``SiLU``, ``LayerNorm`` over the last
+        dimension with a bias in front of a ``SiLU``, ``Dropout`` that drops nothing, and
+        ``Unflatten``, which moves nothing.
+        """
+        layer = owner._modules[name]
+        self.layers.append((owner._modules, name, layer, type(layer)))  # type: ignore[arg-type]
+        if type(layer) is nn.Linear:
+            return self._linear(register, layer)
+        if type(layer) is nn.Sequential or isinstance(layer, nn.Sequential):
+            return self._sequence(register, layer)
+        self.possible = False
+        return register
+
+    def store(self, register: int) -> None:
+        """Make a register the next output, (batch, width)."""
+        self._output("store", register, self.steps[register].width_out)
+
+    def nll(self, register: int) -> None:
+        """Make -log p of the sequences under logits, (batch, 3 n_digits), the next output."""
+        self._output("nll", register, 0)
+
+    def _output(self, operation: str, register: int, width: int) -> None:
+        columns = self.steps[register].width_out
+        self._add(_Step(operation, register, columns, 0, index=len(self.outputs)))
+        self.outputs.append(width)
+
+    def _add(self, step: _Step) -> int:
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def _learn(self, layer: nn.Module) -> int:
+        for name in ("weight", "bias"):
+            self.possible &= layer._parameters.get(name) is not None
+            self.learned.append((layer._parameters, name))
+        return len(self.learned) - 2
+
+    def _linear(self, register: int, layer: nn.Linear) -> int:
+        place = self._learn(layer)
+        return self._add(
+            _Step("linear", register, layer.in_features, layer.out_features, parameter=place)
+        )
+
+    def _sequence(self, register: int, sequence: nn.Sequential) -> int:
+        names = list(sequence._modules)
+        k = 0
+        while k < len(names):
+            layer: Any = sequence._modules[names[k]]
+            following = sequence._modules[names[k + 1]] if k + 1 < len(names) else None
+            self.layers.append((sequence._modules, names[k], layer, type(layer)))
+            width = self.steps[register].width_out
+            if type(layer) is nn.Linear:
+                register = self._linear(register, layer)
+            elif type(layer) is nn.SiLU:
+                register = self._add(_Step("silu", register, width, width))
+            elif type(layer) is nn.LayerNorm and type(following) is nn.SiLU:
+                self.possible &= layer.normalized_shape == (width,)
+                place = self._learn(layer)
+                register = self._add(
+                    _Step("norm_silu", register, width, width, place, epsilon=layer.eps)
+                )
+                k += 1
+                self.layers.append((sequence._modules, names[k], following, nn.SiLU))
+            elif type(layer) is nn.Dropout:
+                self.dropouts.append(layer)
+            elif type(layer) is not nn.Unflatten:
+                self.possible = False
+            k += 1
+        return register
+
+
+class _Network:
+    """Wired layers, ready to run."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._places = [(modules, name) for modules, name, *_ in wiring.layers]
+        self._layers = [layer for _, _, layer, _ in wiring.layers]
+        self._kinds = [kind for *_, kind in wiring.layers]
+        #: Dictionaries that are empty as long as nobody watches.
+        self._hooks: list[dict[int, Any]] = [
+            hooks
+            for layer in self._layers
+            for hooks in (
+                layer._forward_hooks,
+                layer._forward_pre_hooks,
+                layer._backward_hooks,
+                layer._backward_pre_hooks,
+            )
+        ]
+        self.learned = wiring.learned
+        self.outputs = wiring.outputs
+        self.n_inputs = wiring.n_inputs
+        self.dropouts = wiring.dropouts
+        room = max(len(wiring.learned), len(wiring.outputs), wiring.n_inputs)
+        self.possible = wiring.possible and room <= _MOST
+        code, self.saved_columns = _encode(wiring.steps)
+        self.handle = _prepared(code) if self.possible else None
+
+    def is_current(self) -> bool:
+        """Whether the layers are still those that were wired, and nobody watches them."""
+        there = [modules.get(name) for modules, name in self._places]
+        return (
+            all(map(operator.is_, there, self._layers))
+            and list(map(type, self._layers)) == self._kinds
+            and not any(self._hooks)
+        )
+
+    def parameters(self) -> list[Tensor] | None:
+        """Weights and biases in the order of the code; None if the extension cannot read one."""
+        found = [place[name] for place, name in self.learned]
+        for each in found:
+            if not (each.dtype is torch.float32 and each.is_cpu and each.is_contiguous()):
+                return None
+        return found
+
+
+def _encode(steps: list[_Step]) -> tuple[bytes, int]:
+    """The code, and how many columns of intermediate results the backward pass needs."""
+    needed = {s.source for s in steps if s.operation != "store"}
+    code, columns = b"", 0
+    for k, s in enumerate(steps):
+        kept = s.operation == "linear" and k in needed
+        code += _INSTRUCTION.pack(
+            _CODES[s.operation],
+            s.source,
+            s.width_in,
+            s.width_out,
+            s.parameter,
+            s.index,
+            columns if kept else -1,
+            s.epsilon,
+        )
+        columns += _padded(s.width_out) if kept else 0
+    return code, columns
+
+
+def _padded(n: int) -> int:
+    """Rows and columns are padded to whole vectors of 16 floats."""
+    return -(-n // 16) * 16
+
+
+@functools.cache
+def _prepared(code: bytes) -> Any:
+    return _dense.prepare(code)
+
+
+_networks: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Network]] = weakref.WeakKeyDictionary()
+
+Wire: TypeAlias = Callable[[Any, Wiring], Any]
+"""Given a module and an empty wiring, wires the module's layers."""
+
+
+def available() -> bool:
+    """Whether the extension was compiled when this package was installed."""
+    return _dense is not None
+
+
+def run(
+    owner: nn.Module, wire: Wire, sequences: Tensor | None, *inputs: Tensor
+) -> tuple[Tensor, ...] | None:
+    """Run the layers of a module as they are wired; check-free in its values.
+
+    Args:
+        owner: the module.
+        wire: how its layers hang together; a function that does the same whenever it is called.
+        sequences: (batch, n_digits) integers in {-1, 0, 1} if the wiring asks for them.
+        inputs: (batch, width) matrices, one for each that the wiring loads.
+
+    Returns:
+        The outputs in their order, float32, or None where the modules have to be called.
+    """
+    if _dense is None or _somebody_watches() or not all(map(_is_plain, inputs)):
+        return None
+    if sequences is not None:
+        if not _is_plain(sequences, integer=True):
+            return None
+        sequences = sequences.long().contiguous()
+    network = _network_of(owner, wire)
+    if (
+        network is None
+        or not network.possible
+        or any(d.training and d.p > 0 for d in network.dropouts)
+    ):
+        return None
+    parameters = network.parameters()
+    if parameters is None:
+        return None
+    matrices = [x.contiguous() for x in inputs]
+    if torch.is_grad_enabled():
+        found: tuple[Tensor, ...] = _Run.apply(  # type: ignore[no-untyped-call]
+            network, sequences, *matrices, *parameters
+        )
+        return found
+    return _forward(network, sequences, matrices, parameters, 0)
+
+
+def _network_of(owner: nn.Module, wire: Wire) -> _Network | None:
+    made = _networks.setdefault(owner, {})
+    network = made.get(wire)
+    if network is None or not network.is_current():
+        wiring = Wiring()
+        wire(owner, wiring)
+        network = made[wire] = _Network(wiring)
+        if not network.is_current():
+            return None  # somebody watches, for now
+    return network
+
+
+def _is_plain(t: Tensor, integer: bool = False) -> bool:
+    """Whether the memory of a tensor can be read as it is."""
+    kind = not t.dtype.is_floating_point if integer else t.dtype is torch.float32
+    return kind and t.is_cpu and type(t).__torch_dispatch__ is Tensor.__torch_dispatch__
+
+
+def _somebody_watches() -> bool:
+    """Whether layers or operations must be visible: tracing, transforms, autocast, global hooks."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.is_autocast_enabled("cpu")
+        or _global._has_any_global_hook()
+    )
+
+
+def _forward(
+    network: _Network,
+    sequences: Tensor | None,
+    inputs: list[Tensor],
+    parameters: list[Tensor],
+    saved: int,
+) -> tuple[Tensor, ...]:
+    n = len(inputs[0] if sequences is None else sequences)
+    outputs = tuple([torch.empty((n, w) if w else (n,)) for w in network.outputs])
+    _dense.forward(
+        network.handle,
+        n,
+        torch.get_num_threads(),
+        0 if sequences is None else sequences.data_ptr(),
+        saved,
+        tuple([x.data_ptr() for x in inputs]),
+        tuple([p.data_ptr() for p in parameters]),
+        tuple([y.data_ptr() for y in outputs]),
+    )
+    return outputs
+
+
+class _Run(torch.autograd.Function):
+    """A network as one node of the graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, network: _Network, sequences: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        inputs, parameters = list(tensors[: network.n_inputs]), list(tensors[network.n_inputs :])
+        n = len(inputs[0] if sequences is None else sequences)
+        kept = torch.empty(_padded(n) * network.saved_columns)
+        outputs = _forward(network, sequences, inputs, parameters, kept.data_ptr())
+        ctx.network, ctx.sequences, ctx.kept = network, sequences, kept
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        return outputs
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        network, sequences, tensors = ctx.network, ctx.sequences, ctx.saved_tensors
+        inputs, parameters = tensors[: network.n_inputs], tensors[network.n_inputs :]
+        wanted = list(ctx.needs_input_grad[2:])
+        for k in range(network.n_inputs, len(tensors), 2):  # a layer learns as a whole
+            wanted[k] = wanted[k + 1] = wanted[k] or wanted[k + 1]
+        found = [torch.empty_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
+        given = [None if g is None else g.contiguous() for g in grads]
+        _dense.backward(
+            network.handle,
+            len(inputs[0] if sequences is None else sequences),
+            torch.get_num_threads(),
+            0 if sequences is None else sequences.data_ptr(),
+            ctx.kept.data_ptr(),
+            tuple([x.data_ptr() for x in inputs]),
+            tuple([p.data_ptr() for p in parameters]),
+            _addresses(given),
+            _addresses(found[: network.n_inputs]),
+            _addresses(found[network.n_inputs :]),
+        )
+        return None, None, *found
+
+
+def _addresses(tensors: list[Tensor | None]) -> tuple[int, ...]:
+    return tuple([0 if t is None else t.data_ptr() for t in tensors])
