@@ -13,6 +13,13 @@ COMPILE = ["-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"]
 setup(
     ext_modules=[
         Extension(
+            "ternvae._levels",
+            ["ternvae/_levels.c"],
+            libraries=["m"],
+            extra_compile_args=["-O3", "-std=c11", "-fno-math-errno"],
+            optional=True,
+        ),
+        Extension(
             "ternvae.manifolds._tiles",
             ["ternvae/manifolds/_tiles.c"],
             libraries=["m"],

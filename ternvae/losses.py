@@ -25,9 +25,16 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+try:
+    from ternvae import _levels  # type: ignore[attr-defined]
+except ImportError:  # installed without a C compiler
+    _levels = None
 
 __all__ = [
     "GeometryLosses",
+    "LevelRows",
     "geometry_losses",
     "hierarchy_loss",
     "kl_loss",
@@ -225,58 +232,151 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
     return (valuation.unsqueeze(-1) == levels).to(dtype)
 
 
-class _LevelSums(torch.autograd.Function):
-    """Sums over the rows of each level, (n + 1, 4) in float64: 1, x, x^2 and the reach of x.
+# --- sums over the levels -------------------------------------------------------------------
 
-    One node of the graph, whose backward pass takes a handful of calls.
-    """
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, membership: Tensor, margin: float) -> Tensor:
-        wide, rows = x.double(), membership.double()
-        reach = F.relu(wide.abs() - (0.5 - margin)) / margin
-        ctx.save_for_backward(x, membership)  # inputs, so that there is a second derivative
-        ctx.margin = margin
-        return rows.T @ torch.stack([torch.ones_like(wide), wide, wide.square(), reach], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        given, membership = ctx.saved_tensors
-        x = given.double()
-        _, along, squared, reach = (membership.double() @ grads[0]).unbind(1)
-        beyond = (x.abs() > 0.5 - ctx.margin).to(x.dtype) / ctx.margin
-        slope = along + 2 * x * squared + x.sign() * beyond * reach
-        return slope.to(given.dtype), None, None
+def _columns(x: Tensor, margin: float) -> Tensor:
+    """What is summed over the rows of each level, (batch, 4) in float64: 1, x, x^2, reach of x."""
+    wide = x.double()
+    reach = (wide.abs() - (0.5 - margin)).clamp_min(0) / margin
+    return torch.stack([torch.ones_like(wide), wide, wide.square(), reach], dim=1)
 
 
 def _level_sums(x: Tensor, membership: Tensor, margin: float = SEPARATION_MARGIN) -> Tensor:
-    sums: Tensor = _LevelSums.apply(x, membership, margin)  # type: ignore[no-untyped-call]
-    return sums
+    """The sums, (n + 1, 4)."""
+    return membership.double().T @ _columns(x, margin)
 
 
-def _hierarchy(sums: Tensor) -> Tensor:
-    count, _, squares, _ = sums.unbind(1)
-    return (squares / count.clamp_min(1)).sum() / (count > 0).sum()
+class _Sums(NamedTuple):
+    """What the terms are made of, each (n + 1,)."""
+
+    count: Tensor
+    some: Tensor
+    total: Tensor
+    squares: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, sums: Tensor) -> _Sums:
+        count, total, squares, reach = sums.unbind(1)
+        return cls(count, count.clamp_min(1), total, squares, reach)
 
 
-def _separation(sums: Tensor) -> Tensor:
-    count, _, _, reach = sums.unbind(1)
-    return (reach / count.clamp_min(1)).sum()
+def _hierarchy(sums: _Sums) -> Tensor:
+    return (sums.squares / sums.some).sum() / (sums.count > 0).sum()
 
 
-def _richness(sums: Tensor, unit: Tensor | float, floor: Tensor | float) -> Tensor:
-    """See :func:`richness_loss`; ``unit`` is the length that x was measured in."""
-    count, total, squares, _ = sums.unbind(1)
-    levels = len(count)
-    some = count.clamp_min(1)
-    wanted = floor * (levels / (levels - 1))
+def _separation(sums: _Sums) -> Tensor:
+    return (sums.reach / sums.some).sum()
+
+
+def _shares(sums: _Sums, scale: Tensor | float) -> tuple[Tensor, Tensor]:
+    """The variance of each level over what is wanted, and the weight of the level in their mean.
+
+    ``scale`` is the square of the unit of x over the richness that is wanted.
+    """
+    levels = len(sums.count)
     # In float64 the difference loses nothing: x is of the size of a shell, or of a radius.
-    share = (squares / some - (total / some).square()) * (unit * unit / wanted)
-    plural = count > 1
-    plural[-1] = False  # the last level is one point
-    weights = plural.to(share.dtype) / plural.sum().clamp_min(1)
-    overall = F.relu(1 - share @ weights)
-    return overall + F.relu(1 - share / LEAST_LEVEL_SHARE) @ weights
+    variance = sums.squares / sums.some - (sums.total / sums.some).square()
+    plural = (sums.count > 1).to(variance.dtype)
+    plural[-1] = 0  # the last level is one point
+    return variance * (scale * (levels - 1) / levels), plural / plural.sum().clamp_min(1)
+
+
+def _richness(sums: _Sums, scale: Tensor | float) -> Tensor:
+    shares, weights = _shares(sums, scale)
+    overall = F.relu(1 - shares @ weights)
+    return overall + F.relu(1 - shares / LEAST_LEVEL_SHARE) @ weights
+
+
+class _Geometry(torch.autograd.Function):
+    """The three terms of a batch as one node of the graph, on CPUs; see ``_levels.c``."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: LevelRows, radius: Tensor) -> tuple[Tensor, ...]:
+        ctx.rows = rows
+        ctx.save_for_backward(radius)
+        return tuple(torch.tensor(term, dtype=radius.dtype) for term in rows.terms())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        _ = ctx.saved_tensors
+        return None, ctx.rows.gradient(*(g.item() for g in grads))
+
+
+class LevelRows:
+    """The radii of a batch on a CPU, for the extension; check-free.
+
+    Args:
+        radius: (batch,) float32.
+        valuation: (batch,) int64.
+        n_digits: number of ternary digits n.
+        radius_max: hyperbolic radius of the region in use.
+        richness_floor: see :func:`richness_loss`.
+        margin: see :func:`separation_loss`.
+        total: see :func:`geometry_losses`.
+    """
+
+    def __init__(
+        self,
+        radius: Tensor,
+        valuation: Tensor,
+        *,
+        n_digits: int,
+        radius_max: float,
+        richness_floor: float,
+        margin: float = SEPARATION_MARGIN,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._radius, self._valuation = radius.detach().contiguous(), valuation.contiguous()
+        self._n_digits, self._margin = n_digits, margin
+        self._per_width = (n_digits + 1) / radius_max
+        self._scale = richness_floor and 1 / (self._per_width**2 * richness_floor)
+        self._total = total
+        self._found = torch.empty(3 + 4 * (n_digits + 1), dtype=torch.float64)
+
+    @staticmethod
+    def fit(radius: Tensor, *others: object) -> bool:
+        """Whether the extension is there and can read a batch and its constants."""
+        plain = type(radius).__torch_dispatch__ is Tensor.__torch_dispatch__
+        return (
+            _levels is not None
+            and radius.is_cpu
+            and radius.dtype is torch.float32
+            and plain
+            and not any(isinstance(each, Tensor) for each in others)
+            and not torch.compiler.is_compiling()
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+    def terms(self) -> list[float]:
+        """Hierarchy, richness, separation."""
+        sums = torch.empty((self._n_digits + 1, 4), dtype=torch.float64)
+        _levels.sums(*self._common(), sums.data_ptr())
+        if self._total is not None:
+            sums = self._total(sums).contiguous()
+        _levels.terms(
+            sums.data_ptr(), self._n_digits, self._margin, self._scale, self._found.data_ptr()
+        )
+        return self._found[:3].tolist()
+
+    def gradient(self, hierarchy: float, richness: float, separation: float) -> Tensor:
+        """That of the radii, (batch,), given those of the terms."""
+        out = torch.empty_like(self._radius)
+        place = self._found.data_ptr()
+        _levels.gradient(*self._common(), place, hierarchy, richness, separation, out.data_ptr())
+        return out
+
+    def _common(self) -> tuple[Any, ...]:
+        return (
+            len(self._radius),
+            self._radius.data_ptr(),
+            self._valuation.data_ptr(),
+            self._per_width,
+            self._n_digits,
+            self._margin,
+        )
 
 
 def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
@@ -298,7 +398,7 @@ def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
         ValueError: shapes or devices that do not fit, or no rows.
     """
     _check_membership(offset, "offset", membership)
-    return _hierarchy(_level_sums(offset, membership)).to(offset.dtype)
+    return _hierarchy(_Sums.of(_level_sums(offset, membership))).to(offset.dtype)
 
 
 def separation_loss(
@@ -326,7 +426,7 @@ def separation_loss(
     """
     _check_membership(offset, "offset", membership)
     _check_number(margin, "margin", 0.0, 0.5)
-    return _separation(_level_sums(offset, membership, margin)).to(offset.dtype)
+    return _separation(_Sums.of(_level_sums(offset, membership, margin))).to(offset.dtype)
 
 
 def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
@@ -358,7 +458,7 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
     _check_number(floor, "floor", 0.0, closed=True)
     if floor == 0:
         return radius.new_zeros(())
-    return _richness(_level_sums(radius, membership), 1.0, floor).to(radius.dtype)
+    return _richness(_Sums.of(_level_sums(radius, membership)), 1.0 / floor).to(radius.dtype)
 
 
 class GeometryLosses(NamedTuple):
@@ -403,19 +503,29 @@ def geometry_losses(
     if not isinstance(richness_floor, Tensor):
         _check_number(richness_floor, "richness_floor", 0.0, closed=True)
     _check_number(margin, "margin", 0.0, 0.5)
+    # Shapes, kinds and devices are checked there; of several processes one may have no rows.
     offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
+    if total is None and not len(radius):
+        _check_rows(radius, valuation, "radius, valuation")
+    if LevelRows.fit(radius, radius_max, richness_floor):
+        rows = LevelRows(
+            radius,
+            valuation,
+            n_digits=n_digits,
+            radius_max=float(radius_max),
+            richness_floor=float(richness_floor),
+            margin=margin,
+            total=total,
+        )
+        return GeometryLosses(*_Geometry.apply(rows, radius))  # type: ignore[no-untyped-call]
     membership = level_membership(valuation, n_digits, radius.dtype)
-    if total is None:  # of several processes one may have no row of a batch
-        _check_membership(offset, "offset", membership)
-    sums = _level_sums(offset, membership, margin)
-    if total is not None:
-        sums = total(sums)
-    nothing = not isinstance(richness_floor, Tensor) and richness_floor == 0
-    found = (
+    summed = _level_sums(offset, membership, margin)
+    sums = _Sums.of(summed if total is None else total(summed))
+    wanted = isinstance(richness_floor, Tensor) or richness_floor > 0
+    width = radius_max / (n_digits + 1)
+    terms = (
         _hierarchy(sums),
-        sums.new_zeros(())
-        if nothing
-        else _richness(sums, radius_max / (n_digits + 1), richness_floor),
+        _richness(sums, width * width / richness_floor) if wanted else sums.count.new_zeros(()),
         _separation(sums),
     )
-    return GeometryLosses(*(term.to(radius.dtype) for term in found))
+    return GeometryLosses(*(term.to(radius.dtype) for term in terms))

@@ -131,6 +131,13 @@ TRAINING: dict[str, Effect] = {
     "training.use_amp": Effect(
         True, ("weights", "history.losses.coverage"), unchanged=("shapes", "point_dtype")
     ),
+    # On a CPU there are no graphs; tests/training/test_capture.py has what they do where there are.
+    "training.execution": Effect(
+        "cuda_graph",
+        ("log",),
+        unchanged=("weights", "history.losses.total"),
+        shown=lambda _, after: any("training.execution: cuda_graph" in s for s in after["log"]),
+    ),
     "training.num_workers": Effect(
         2,
         ("log",),

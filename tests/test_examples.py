@@ -25,7 +25,7 @@ def test_no_example_is_forgotten() -> None:
 
 
 def test_embed_and_measure(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = load("embed_and_measure").run(n_digits=5, epochs=40)
+    metrics = load("embed_and_measure").run(n_digits=5, epochs=60)
     assert metrics["coverage"] == 1.0
     out = capsys.readouterr().out
     assert "decoded exactly: 5 of 5" in out

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from ternvae import losses
 from ternvae.losses import (
@@ -163,15 +163,27 @@ def test_membership_marks_each_rows_level(valuation: list[int]) -> None:
     assert found.tolist() == [[float(v == level) for level in range(N + 1)] for v in valuation]
 
 
-@relaxed
-@given(batches)
-def test_hierarchy_loss_equals_a_loop_over_levels(rows: list[tuple[float, int]]) -> None:
+def hierarchy_by_loop(rows: list[tuple[float, int]]) -> float:
     per_level = [
         np.mean([((r - centre(level)) / WIDTH) ** 2 for r in radii])
         for level, radii in by_level(rows).items()
     ]
+    return float(np.mean(per_level))
+
+
+@relaxed
+@given(batches)
+def test_hierarchy_loss_equals_a_loop_over_levels(rows: list[tuple[float, int]]) -> None:
     found = hierarchy_loss(*offsets_and_membership(rows))
-    assert float(found) == pytest.approx(np.mean(per_level), rel=1e-9, abs=1e-9)
+    assert float(found) == pytest.approx(hierarchy_by_loop(rows), rel=1e-9, abs=1e-9)
+
+
+def separation_by_loop(rows: list[tuple[float, int]], margin: float) -> float:
+    per_level = [
+        np.mean([max(0.0, abs(r - centre(level)) / WIDTH - 0.5 + margin) for r in radii]) / margin
+        for level, radii in by_level(rows).items()
+    ]
+    return float(sum(per_level))
 
 
 @relaxed
@@ -179,12 +191,9 @@ def test_hierarchy_loss_equals_a_loop_over_levels(rows: list[tuple[float, int]])
 def test_separation_loss_equals_a_loop_over_levels(
     rows: list[tuple[float, int]], margin: float
 ) -> None:
-    per_level = [
-        np.mean([max(0.0, abs(r - centre(level)) / WIDTH - 0.5 + margin) for r in radii]) / margin
-        for level, radii in by_level(rows).items()
-    ]
     found = separation_loss(*offsets_and_membership(rows), margin=margin)
-    assert float(found) == pytest.approx(sum(per_level), rel=1e-9, abs=1e-7)
+    expected = separation_by_loop(rows, margin)
+    assert float(found) == pytest.approx(expected, rel=1e-9, abs=1e-7)
 
 
 def richness_by_loop(rows: list[tuple[float, int]], floor: float) -> float:
@@ -219,7 +228,88 @@ def test_terms_together_equal_terms_alone(rows: list[tuple[float, int]]) -> None
     )
     assert together.hierarchy == hierarchy_loss(offset, membership)
     assert together.separation == separation_loss(offset, membership, margin=0.2)
-    assert together.richness == richness_loss(radius, membership, floor=0.02)
+    # Variances of the offsets times the width squared, or of the radii: rounded apart.
+    alone = richness_loss(radius, membership, floor=0.02)
+    assert float(together.richness) == pytest.approx(float(alone), rel=1e-10, abs=1e-10)
+
+
+@relaxed
+@given(batches, st.floats(1e-4, 2.0), st.floats(0.01, 0.49))
+def test_terms_together_equal_the_loops(
+    rows: list[tuple[float, int]], floor: float, margin: float
+) -> None:
+    radius, valuation = columns(rows)
+    found = geometry_losses(
+        *(radius, valuation),
+        n_digits=N,
+        radius_max=RADIUS_MAX,
+        richness_floor=floor,
+        margin=margin,
+    )
+    assert float(found.hierarchy) == pytest.approx(hierarchy_by_loop(rows), rel=1e-9, abs=1e-9)
+    expected = separation_by_loop(rows, margin)
+    assert float(found.separation) == pytest.approx(expected, rel=1e-9, abs=1e-7)
+    expected = richness_by_loop(rows, floor)
+    assert float(found.richness) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@relaxed
+@given(batches, st.floats(1e-4, 2.0))
+def test_a_floor_and_a_radius_on_the_device_are_worth_the_same(
+    rows: list[tuple[float, int]], floor: float
+) -> None:
+    """A captured step reads both from tensors."""
+    radius, valuation = columns(rows)
+    numbers, tensors = (
+        geometry_losses(radius, valuation, n_digits=N, radius_max=largest, richness_floor=least)
+        for largest, least in (
+            (RADIUS_MAX, floor),
+            torch.tensor((RADIUS_MAX, floor), dtype=torch.float64).unbind(),
+        )
+    )
+    for one, other in zip(numbers, tensors, strict=True):
+        assert float(one) == pytest.approx(float(other), rel=1e-12, abs=1e-12)
+
+
+# --- one batch of several processes ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+def test_processes_that_share_a_batch_have_its_terms_and_each_its_part_of_the_gradient(
+    world: int, floor: float
+) -> None:
+    """Twenty for twelve rows: some have none."""
+    radius, valuation = generic_batch(4)
+    whole = torch.stack(terms(radius, valuation, floor))
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    (expected,) = torch.autograd.grad(whole @ weights, radius)
+    parts = [radius.detach()[rank::world].clone().requires_grad_() for rank in range(world)]
+
+    def found_by(rank: int, others: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The terms in one process, given the sums of the others; and its own sums."""
+        own: list[Tensor] = []
+
+        def total(sums: Tensor) -> Tensor:
+            own.append(sums.detach())
+            return sums if others is None else sums + others
+
+        found = geometry_losses(
+            *(parts[rank], valuation[rank::world]),
+            n_digits=N,
+            radius_max=RADIUS_MAX,
+            richness_floor=floor,
+            total=total,
+        )
+        return torch.stack(found), own[0]
+
+    sums = torch.stack([found_by(rank, None)[1] for rank in range(world)])
+    assert sums.shape == (world, N + 1, 4) and sums.dtype == torch.float64
+    for rank in range(world):
+        found, _ = found_by(rank, sums.sum(0) - sums[rank])
+        assert torch.allclose(found, whole, rtol=1e-9, atol=1e-12)
+        (gradient,) = torch.autograd.grad(found @ weights, parts[rank])
+        assert torch.allclose(gradient, expected[rank::world], rtol=1e-8, atol=1e-10)
 
 
 # --- where the terms vanish -----------------------------------------------------------------
@@ -341,6 +431,7 @@ TERMS: dict[str, Callable[[losses.GeometryLosses], Tensor]] = {
 def test_gradients_equal_finite_differences(seed: int, term: str, floor: float) -> None:
     radius, valuation = generic_batch(seed)
     assert gradcheck(lambda r: TERMS[term](terms(r, valuation, floor)), (radius,))
+    assert gradgradcheck(lambda r: TERMS[term](terms(r, valuation, floor)), (radius,))
 
 
 def test_hierarchy_pulls_every_point_to_the_centre_of_its_shell() -> None:

@@ -363,7 +363,7 @@ def test_forward_gives_what_it_says(branch: str) -> None:
     out = run(model, branch)
     assert out.points.shape == (81, 6)
     assert out.logits.shape == (81, 4, 3)
-    for part in (out.radius, out.posterior_log_prob, out.prior_log_prob):
+    for part in (out.radius, out.nll, out.posterior_log_prob, out.prior_log_prob):
         assert part.shape == (81,)
     assert torch.allclose(out.radius, model.ball.dist0(out.points))
     assert torch.equal(out.points, model.embed(ALL, branch))
@@ -415,9 +415,9 @@ def test_posterior_scales_are_kept_in_their_range(bias: float, expected: int) ->
     model = make()
     with torch.no_grad():
         encoder(model, "B").log_variance.bias.fill_(bias)
-        _, scale = encoder(model, "B")(FOUR.sequences())
-    bound = math.exp(LOG_VARIANCE_RANGE[expected] / 2)
-    assert torch.allclose(scale, torch.full_like(scale, bound))
+        log_scale = encoder(model, "B")(FOUR.sequences()).log_scale
+    bound = LOG_VARIANCE_RANGE[expected] / 2
+    assert torch.equal(log_scale, torch.full_like(log_scale, bound))
     assert all(bool(part.isfinite().all()) for part in run(model, "B"))
 
 
@@ -681,7 +681,9 @@ def test_mathematical_precision_is_float64_on_the_ball_and_nowhere_else(
     assert weights == {torch.float32}
     out = run(model, branch)
     dtypes = {name: part.dtype for name, part in out._asdict().items()}
-    assert dtypes == dict.fromkeys(dtypes, torch.float64) | {"logits": torch.float32}
+    # What the layers say is of the dtype of their weights.
+    said = dict.fromkeys(("logits", "nll"), torch.float32)
+    assert dtypes == dict.fromkeys(dtypes, torch.float64) | said
     points = model.embed(ALL, branch)
     assert points.dtype == torch.float64 and torch.equal(out.points, points)
     assert model.prior(branch, FOUR.valuation(ALL)).loc.dtype == torch.float64

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ternvae.config import Profile
 from ternvae.trainer import Trainer
 from ternvae.trainer.steps import Steps
+from ternvae.training.batches import epoch_seed
 from ternvae.training.controller import Controller
 from tests.runs import differing, fit, history, last, log_of_one_run, tiny
 
@@ -154,14 +157,20 @@ def files(run: Path) -> list[Path]:
 # --- the comparison would see it ----------------------------------------------------------------
 
 
-def without_random_state(patch: pytest.MonkeyPatch) -> None:
-    restore = Steps.restore
+def with_draws_of_another_seed(patch: pytest.MonkeyPatch) -> None:
+    seed = Steps._seed
+    patch.setattr(Steps, "_seed", lambda self, number: seed(self, number + 1))
 
-    def forgetful(self: Steps, done: int, state: Any) -> None:
-        restore(self, done, state)
-        self._random = None
 
-    patch.setattr(Steps, "restore", forgetful)
+def with_draws_as_at_the_start(patch: pytest.MonkeyPatch) -> None:
+    """Draws that know how many steps this process did, and not how many are done."""
+    seed, seen = Steps._seed, []
+
+    def forgetful(self: Steps, number: int) -> None:
+        seen.append(number)
+        seed(self, epoch_seed(number, len(seen)))
+
+    patch.setattr(Steps, "_seed", forgetful)
 
 
 def without_sums(patch: pytest.MonkeyPatch) -> None:
@@ -214,7 +223,8 @@ def without_frozen(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("forget", "seen"),
     [
-        (without_random_state, "model_state_dict"),
+        (with_draws_of_another_seed, "model_state_dict"),
+        (with_draws_as_at_the_start, "model_state_dict"),
         (without_sums, "metrics.jsonl"),
         (without_position, "model_state_dict"),
         (without_moments, "model_state_dict"),
@@ -240,6 +250,90 @@ def test_what_is_forgotten_shows(
     shutil.rmtree(run)
     shutil.move(spare, run)
     fit(tiny(), run, checkpoint)
+    assert differing(whole, run) == []
+
+
+# --- draws ---------------------------------------------------------------------------------------
+
+
+def noise_of(run: Path, profile: Profile, stop_after: tuple[int, ...] = ()) -> list[Tensor]:
+    """What is drawn for each batch of a run, which is stopped and goes on after so many steps."""
+    seen: list[Tensor] = []
+    draw = Steps._draw
+
+    def watched(self: Steps, *arguments: Any) -> Tensor:
+        seen.append(draw(self, *arguments))
+        return seen[-1].clone()
+
+    checkpoint = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "_draw", watched)
+        for count in (*stop_after, None):
+            torch.manual_seed(len(seen))  # the random state of whoever calls is of no matter
+            fit(profile, run, checkpoint, stop_after=count)
+            checkpoint = last(run)
+    return seen
+
+
+def test_draws_are_a_function_of_seed_epoch_and_step(tmp_path: Path) -> None:
+    profile = tiny()
+    straight = noise_of(tmp_path / "straight", profile)
+    resumed = noise_of(tmp_path / "resumed", profile, (1, 3, 1))
+    assert len(straight) == len(resumed) == 4 * 5
+    assert all(map(torch.equal, straight, resumed))
+    # No two batches get the same, whether of one step or of the same place in two epochs; and
+    # another seed gives others.
+    other = noise_of(tmp_path / "other", tiny(seed=2))
+    first = [tuple(each.flatten()[:4].tolist()) for each in (*straight, *other)]
+    assert len(set(first)) == len(first)
+    drawn = torch.cat([each.flatten() for each in (*straight, *other)])
+    assert abs(float(drawn.mean())) < 5 / len(drawn) ** 0.5
+    assert abs(float(drawn.var()) - 1) < 5 * (2 / len(drawn)) ** 0.5
+
+
+def test_no_two_generators_of_an_epoch_begin_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise, masks and the choice of rows: of equal seeds they would be functions of another."""
+    seeds: list[int] = []
+    begin = torch.manual_seed
+
+    class Watched(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            seeds.append(seed)
+            return super().manual_seed(seed)
+
+    def watched(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return begin(seed)
+
+    monkeypatch.setattr(torch, "Generator", Watched)
+    monkeypatch.setattr(torch, "manual_seed", watched)
+    trainer = Trainer(tiny(model__dropout=0.3), tmp_path / "run", "cpu")
+    seeds.clear()
+    trainer.steps.run(1, lambda: False)
+    assert len(seeds) >= 1 + 2 * PER_EPOCH
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 10])
+def test_masks_of_dropout_are_those_of_the_step(step: int, tmp_path: Path) -> None:
+    profile = tiny(model__dropout=0.3)
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    fit(profile, straight)
+    fit(profile, run, stop_after=step)
+    torch.rand(7)
+    fit(profile, run, last(run))
+    assert differing(straight, run) == []
+
+
+def test_the_random_state_of_an_old_checkpoint_is_passed_over(whole: Path, tmp_path: Path) -> None:
+    """Formerly draws went on from a state that was saved inside the epoch."""
+    run = tmp_path / "run"
+    contents = load_checkpoint(stopped_after(5, run))
+    contents["within_epoch"]["random"] = {"cpu": torch.get_rng_state()}
+    save_checkpoint(last(run), contents)
+    fit(tiny(), run, last(run))
     assert differing(whole, run) == []
 
 

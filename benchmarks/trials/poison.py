@@ -79,14 +79,14 @@ class Poison:
         """How a message names the step."""
         return place(self.at)
 
-    def step(self, own: Optimisation, losses: Sequence[Any], check: Any = None) -> Tensor:
+    def step(self, own: Optimisation, *arguments: Any) -> Tensor:
         """In place of :meth:`Optimisation.step`."""
         self.seen += 1
         hooks = self._inject(own) if self.seen == self.at else []
         if self.seen == self.at:
             self.before = _copied(own)
         try:
-            return _STEP(own, losses, check)
+            return _STEP(own, *arguments)
         finally:
             self.after = own.tensors()
             for hook in hooks:
@@ -149,8 +149,8 @@ def _copied(own: Optimisation) -> dict[str, Tensor]:
 def poisoned(given: Poison) -> Iterator[None]:
     """A block in which runs are poisoned."""
 
-    def step(own: Optimisation, losses: Sequence[Any], check: Any = lambda norm: None) -> Tensor:
-        return given.step(own, losses, check)
+    def step(own: Optimisation, *arguments: Any) -> Tensor:
+        return given.step(own, *arguments)
 
     with (
         mock.patch.object(Optimisation, "step", step),

@@ -90,6 +90,9 @@ class Training(Section):
     use_amp: bool = Field(
         False, description="Hidden layers in bfloat16 while training; the geometry never is"
     )
+    execution: Literal["eager", "cuda_graph"] = Field(
+        "eager", description="Steps called operation by operation, or as one CUDA graph on CUDA"
+    )
     num_workers: int = Field(
         0, ge=0, le=1024, description="Changes nothing: sequences are made on the device"
     )

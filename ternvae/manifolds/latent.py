@@ -8,7 +8,8 @@ goes over the batch and is a node of the graph.  Here it is one of each: see
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -16,13 +17,13 @@ from torch.autograd.function import once_differentiable
 
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds import programs
-from ternvae.manifolds.arguments import check_beside, check_tensor, check_vectors
+from ternvae.manifolds.arguments import check_beside, check_real, check_tensor, check_vectors
 from ternvae.manifolds.ball import PoincareBall
 from ternvae.manifolds.rows import apply
 from ternvae.manifolds.rules.latent import Latent, PolarPoint, Region, Values
 from ternvae.manifolds.vectors import Metric
 
-__all__ = ["LatentSample", "latent_sample", "polar_point", "radius_at"]
+__all__ = ["LatentCall", "LatentSample", "Values", "latent_sample", "polar_point", "radius_at"]
 
 
 class LatentSample(NamedTuple):
@@ -42,12 +43,16 @@ class LatentSample(NamedTuple):
     prior_log_prob: Tensor
 
 
-def radius_at(ball: PoincareBall, share: Tensor) -> Tensor:
+@overload
+def radius_at(ball: PoincareBall, share: Tensor) -> Tensor: ...
+@overload
+def radius_at(ball: PoincareBall, share: float) -> float: ...
+def radius_at(ball: PoincareBall, share: Tensor | float) -> Tensor | float:
     """Hyperbolic radii that are given shares of the largest in use; check-free in values.
 
     Args:
         ball: the ball, with a ``max_radius``.
-        share: of any shape, in [0, 1]; float32 or float64.
+        share: in [0, 1]; a tensor of any shape, float32 or float64, or a number.
 
     Returns:
         ``share * ball.hyperbolic_radius_max``, of the shape and dtype of ``share``.
@@ -56,12 +61,16 @@ def radius_at(ball: PoincareBall, share: Tensor) -> Tensor:
         TypeError: ``share`` is not a tensor of float32 or float64.
         ValueError: the ball has no ``max_radius``.
     """
-    check_tensor(share)
+    if isinstance(share, Tensor):
+        check_tensor(share)
+    else:
+        check_real(share, "share")
     if ball.max_radius is None:
         raise ValueError("ball must have a max_radius, of which there can be shares")
     c = ball._c
     if isinstance(c, Tensor):
-        return share * ball.hyperbolic_radius_max.to(share)
+        whole = ball.hyperbolic_radius_max
+        return share * (whole.to(share) if isinstance(share, Tensor) else whole.item())
     return share * (2.0 / math.sqrt(c) * math.atanh(ball.max_radius))
 
 
@@ -134,9 +143,7 @@ def latent_sample(
         raise ValueError("ball must have a max_radius, which the samples are moved inside")
     displacement = noise * log_scale.exp()
     rows = [direction, displacement, *([] if centre is None else [centre]), radius.unsqueeze(-1)]
-    inside = num.limit_of(direction.dtype, ball.max_radius)
-    region = Region(inside.threshold, inside.target, float(direction.shape[-1] - 1))
-    values = _apply(ball, num.limit_of(direction.dtype, None), region, rows)
+    values = _apply(ball, rows)
     constant = -0.5 * direction.shape[-1] * math.log(2.0 * math.pi)
     gauss = -0.5 * noise.square() - log_scale
     return LatentSample(
@@ -147,71 +154,113 @@ def latent_sample(
     )
 
 
-def _apply(ball: PoincareBall, rim: num.Limit, region: Region, rows: list[Tensor]) -> Values:
-    c = ball._c
+def _apply(ball: PoincareBall, rows: list[Tensor]) -> Values:
+    call, c = LatentCall.of(ball, rows), ball._c
     visible = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     if visible or (isinstance(c, Tensor) and c.requires_grad):
         # Somebody wants to see the operations, or the derivative with respect to c.
-        c = c.double() if isinstance(c, Tensor) else c
-        m = Metric(c, rim, False, rows[0].dtype)
-        found = Latent.forward(m, region, *rows)
+        m = Metric(_double(c), call.rim, False, rows[0].dtype)
+        found = Latent.forward(m, call.region, *rows)
         return Values(*(value.to(rows[0].dtype) for value in found))
-    return Values(*_LatentFunction.apply(c, rim, region, *rows))  # type: ignore[no-untyped-call]
+    return Values(*_LatentFunction.apply(call, *rows))  # type: ignore[no-untyped-call]
+
+
+class LatentCall:
+    """:class:`Latent` on rows, outside of any graph.
+
+    Args:
+        c: curvature.
+        rim: the limit of the open ball.
+        region: the rest of what the formula is given.
+        rows: directions, displacements, perhaps centres, (n, d) each, and radii (n, 1).
+    """
+
+    def __init__(self, c: Any, rim: num.Limit, region: Region, rows: Sequence[Tensor]) -> None:
+        self._c, self.rim, self.region = c, rim, region
+        self._rows = [_rows(t) for t in rows]
+
+    @classmethod
+    def of(cls, ball: PoincareBall, rows: Sequence[Tensor]) -> LatentCall:
+        """The call for a ball with a ``max_radius``."""
+        dtype, width = rows[0].dtype, rows[0].shape[-1]
+        assert ball.max_radius is not None  # noqa: S101 - the caller's part
+        inside = num.limit_of(dtype, ball.max_radius)
+        region = Region(inside.threshold, inside.target, float(width - 1))
+        return cls(ball._c, num.limit_of(dtype, None), region, rows)
+
+    def forward(self) -> Values:
+        """The values of the formula."""
+        rows, dtype = self._rows, self._rows[0].dtype
+        if not programs.fits(rows):
+            m = Metric(_double(self._c), self.rim, False, dtype)
+            return Values(*(v.to(dtype) for v in Latent.forward(m, self.region, *rows)))
+        like, n = rows[0].shape, rows[0].shape[0]
+        found = [torch.empty(s, dtype=dtype) for s in (like, like, (n, 1), (n, 1))]
+        programs.evaluate(
+            _forward, float(self._c), self.rim, self.region, rows[:-1], rows[-1:], found
+        )
+        return Values(*found)
+
+    def backward(self, grads: Values) -> list[Tensor]:
+        """The gradients of the rows; that of the points may be None."""
+        rows, given = self._rows, [g if g is None else _rows(g) for g in grads]
+        vectors = [*(g for g in given[:2] if g is not None), *rows[:-1]]
+        numbers = [*given[2:], rows[-1]]
+        formula = _BACKWARD[len(rows) == 4, given[0] is not None]
+        if programs.fits([*vectors, *numbers]):
+            found = [torch.empty_like(t) for t in rows]
+            programs.evaluate(
+                formula, float(self._c), self.rim, self.region, vectors, numbers, found
+            )
+            return found
+        m = Metric(_double(self._c), self.rim, False, rows[0].dtype)
+        made = formula(m, self.region, *vectors, *(t.double() for t in numbers))
+        return [g.to(t.dtype) for g, t in zip(made, rows, strict=True)]
 
 
 def _forward(m: Any, parameters: Any, *rows: Any) -> list[Any]:
     return list(Latent.forward(m, Region(*parameters), *rows))
 
 
-def _backward_with_centre(m: Any, parameters: Any, *rows: Any) -> list[Any]:
-    return _backward(m, parameters, 3, rows)
+def _backward_of(centred: bool, pointed: bool) -> Callable[..., list[Any]]:
+    """The backward pass as a formula of rows alone.
+
+    Rows are the gradients of the vectors, the vectors, the gradients of the numbers, the radii.
+    """
+
+    def backward(m: Any, parameters: Any, *rows: Any) -> list[Any]:
+        given = list(rows)
+        g_points = given.pop(0) if pointed else None
+        g_tangent = given.pop(0)
+        vectors = [given.pop(0) for _ in range(3 if centred else 2)]
+        g_posterior, g_prior, radius = given
+        grads = Values(g_points, g_tangent, g_posterior, g_prior)
+        return Latent.backward(m, Region(*parameters), grads, *vectors, radius)
+
+    return backward
 
 
-def _backward_at_origin(m: Any, parameters: Any, *rows: Any) -> list[Any]:
-    return _backward(m, parameters, 2, rows)
-
-
-def _backward(m: Any, parameters: Any, n_vectors: int, rows: Any) -> list[Any]:
-    """Rows are the gradients of the vectors, the vectors, those of the numbers, the radii."""
-    g_points, g_tangent, *rest = rows
-    vectors, (g_posterior, g_prior, radius) = rest[:n_vectors], rest[n_vectors:]
-    grads = Values(g_points, g_tangent, g_posterior, g_prior)
-    return Latent.backward(m, Region(*parameters), grads, *vectors, radius)
+_BACKWARD = {
+    (centred, pointed): _backward_of(centred, pointed)
+    for centred in (False, True)
+    for pointed in (False, True)
+}
 
 
 class _LatentFunction(torch.autograd.Function):
     """:class:`Latent` as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, c: Any, rim: num.Limit, region: Region, *rows: Tensor) -> tuple[Any, ...]:
-        kept = [_rows(t) for t in rows]
-        ctx.c, ctx.rim, ctx.region = c, rim, region
-        ctx.save_for_backward(*rows)
-        direction, dtype = rows[0], rows[0].dtype
-        if not programs.fits(kept):
-            m = Metric(_double(c), rim, False, dtype)
-            return tuple([value.to(dtype) for value in Latent.forward(m, region, *kept)])
-        like, n = direction.shape, direction.shape[0]
-        found = [torch.empty(s, dtype=dtype) for s in (like, like, (n, 1), (n, 1))]
-        programs.evaluate(_forward, float(c), rim, region, kept[:-1], kept[-1:], found)
-        return tuple(found)
+    def forward(ctx: Any, call: LatentCall, *rows: Tensor) -> tuple[Any, ...]:
+        ctx.call = call
+        ctx.save_for_backward(*rows)  # so that changes to them are noticed
+        return tuple(call.forward())
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        rows = [_rows(t) for t in ctx.saved_tensors]
-        given = [_rows(g) for g in grads]
-        vectors, numbers = [*given[:2], *rows[:-1]], [*given[2:], rows[-1]]
-        backward = _backward_with_centre if len(rows) == 4 else _backward_at_origin
-        if programs.fits([*vectors, *numbers]):
-            found = [torch.empty_like(t) for t in rows]
-            programs.evaluate(backward, float(ctx.c), ctx.rim, ctx.region, vectors, numbers, found)
-        else:
-            m = Metric(_double(ctx.c), ctx.rim, False, rows[0].dtype)
-            wide = [t.double() for t in numbers]
-            made = backward(m, ctx.region, *vectors, *wide)
-            found = [g.to(t.dtype) for g, t in zip(made, rows, strict=True)]
-        return None, None, None, *found
+        _ = ctx.saved_tensors
+        return None, *ctx.call.backward(Values(*grads))
 
 
 def _double(c: Any) -> Any:

@@ -19,6 +19,7 @@ from ternvae.manifolds.ball import PoincareBall
 from ternvae.manifolds.updates import (
     Flats,
     Point,
+    begun,
     counts_on_device,
     flats_of,
     points_together,
@@ -79,7 +80,7 @@ class RiemannianAdam(Optimizer):
         amsgrad: divide by the largest second moment so far ([BG], Riemannian AMSGrad).
         maximize: ascend instead of descend.
         foreach: torch's choice of implementation; concerns the Euclidean tensors only.
-        fused: likewise.
+        fused: likewise; if True, all steps are counted on the device of the parameters.
         capturable: keep ``step`` on the device and never read back to the host, so that ``step()``
             can be captured in a CUDA graph (if the manifolds used do not read back either).
 
@@ -220,6 +221,11 @@ class RiemannianAdam(Optimizer):
             for first, own in members.items()
         ]
         points = [[p for p in group["params"] if isinstance(p, Point)] for group in groups]
+        # States begin here, so that the plan of a first step is that of all others.
+        for group, own in zip(groups, points, strict=True):
+            for p in own:
+                if p.grad is not None and isinstance(p.manifold, PoincareBall):
+                    begun(p, group, self.state[p])
         return _Plan(flats, points, alike, self._surroundings(grads))
 
     def _surroundings(self, grads: list[list[Any]]) -> list[object]:

@@ -185,7 +185,7 @@ def points_together(points: Sequence[Any], state: Any) -> list[list[Any]]:
     return list(groups.values())
 
 
-def _begun(p: Any, group: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def begun(p: Any, group: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The state of a point of the ball that has a gradient, begun where it was not."""
     refuse_sparse(p)
     if not own:
@@ -206,7 +206,7 @@ def update_points(
             p.copy_(ball.projx(p))
     moved = [p for p in points if p.grad is not None]
     if moved:
-        states = [_begun(p, group, state[p]) for p in moved]
+        states = [begun(p, group, state[p]) for p in moved]
         if flag is not None:
             kept += _copies(flag, *(own.values() for own in states))
         for own in states:
@@ -383,6 +383,7 @@ def refuse_sparse(p: Tensor) -> None:
 __all__ = [
     "Flats",
     "Point",
+    "begun",
     "counts_on_device",
     "flats_of",
     "points_together",

@@ -76,6 +76,15 @@ static void pack(const Call *call, int backward) {
     }
 }
 
+/* to = from, or to += from. */
+static void put(const float *from, Py_ssize_t count, int adds, float *to) {
+    if (!adds) {
+        memcpy(to, from, (size_t)count * sizeof(float));
+        return;
+    }
+    for (Py_ssize_t k = 0; k < count; k++) to[k] += from[k];
+}
+
 static void add_slabs(const Call *call, Py_ssize_t n_slabs) {
     for (Py_ssize_t slab = 1; slab < n_slabs; slab++)
         for (Py_ssize_t k = 0; k < call->slab_size; k++)
@@ -88,10 +97,14 @@ static void add_slabs(const Call *call, Py_ssize_t n_slabs) {
         float *second = call->g_parameters[o->parameter + 1];
         if (first == NULL) continue;
         const int rows = o->operation == LINEAR ? o->out : 1, pitch = PADDED(o->in);
-        for (int r = 0; r < rows; r++)
-            memcpy(first + (Py_ssize_t)r * o->in, from + r * pitch, (size_t)o->in * sizeof(float));
+        if (o->in == pitch) {
+            put(from, (Py_ssize_t)rows * pitch, call->adds, first);
+        } else {
+            for (int r = 0; r < rows; r++)
+                put(from + r * pitch, o->in, call->adds, first + (Py_ssize_t)r * o->in);
+        }
         from += (o->operation == LINEAR ? PADDED(o->out) : 1) * pitch;
-        memcpy(second, from, (size_t)o->out * sizeof(float));
+        put(from, o->out, call->adds, second);
     }
 }
 
@@ -182,42 +195,45 @@ static PyObject *finish(Call *call, int backward, int threads) {
     Py_RETURN_NONE;
 }
 
-/* forward(network, n, threads, sequences, saved, inputs, parameters, outputs); an address of 0 is
- * what is not there. */
+/* forward(network, n, threads, sequences, saved, whole, inputs, parameters, outputs); an address
+ * of 0 is what is not there. */
 static PyObject *forward(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
-    if (nargs != 8) return PyErr_Format(PyExc_TypeError, "eight arguments, got %zd", nargs);
+    if (nargs != 9) return PyErr_Format(PyExc_TypeError, "nine arguments, got %zd", nargs);
     const float *inputs[MOST], *parameters[MOST], *outputs[MOST];
     Call call = {.network = PyCapsule_GetPointer(args[0], CAPSULE),
                  .n = PyLong_AsSsize_t(args[1]),
                  .sequences = PyLong_AsVoidPtr(args[3]),
                  .saved = PyLong_AsVoidPtr(args[4]),
+                 .whole = (float)PyFloat_AsDouble(args[5]),
                  .inputs = inputs,
                  .parameters = parameters,
                  .outputs = (float **)outputs};
-    if (PyErr_Occurred() || !addresses(args[5], inputs) || !addresses(args[6], parameters) ||
-        !addresses(args[7], outputs))
+    if (PyErr_Occurred() || !addresses(args[6], inputs) || !addresses(args[7], parameters) ||
+        !addresses(args[8], outputs))
         return NULL;
     return finish(&call, 0, (int)PyLong_AsLong(args[2]));
 }
 
-/* backward(network, n, threads, sequences, saved, inputs, parameters, output gradients,
- *          input gradients, parameter gradients) */
+/* backward(network, n, threads, sequences, saved, whole, inputs, parameters, output gradients,
+ *          input gradients, parameter gradients, adds): whether the last are added to what is there */
 static PyObject *backward(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
-    if (nargs != 10) return PyErr_Format(PyExc_TypeError, "ten arguments, got %zd", nargs);
+    if (nargs != 12) return PyErr_Format(PyExc_TypeError, "twelve arguments, got %zd", nargs);
     const float *inputs[MOST], *parameters[MOST], *g_outputs[MOST], *g_inputs[MOST],
         *g_parameters[MOST];
     Call call = {.network = PyCapsule_GetPointer(args[0], CAPSULE),
                  .n = PyLong_AsSsize_t(args[1]),
                  .sequences = PyLong_AsVoidPtr(args[3]),
                  .saved = PyLong_AsVoidPtr(args[4]),
+                 .whole = (float)PyFloat_AsDouble(args[5]),
                  .inputs = inputs,
                  .parameters = parameters,
+                 .adds = (int)PyLong_AsLong(args[11]),
                  .g_outputs = g_outputs,
                  .g_inputs = (float **)g_inputs,
                  .g_parameters = (float **)g_parameters};
-    if (PyErr_Occurred() || !addresses(args[5], inputs) || !addresses(args[6], parameters) ||
-        !addresses(args[7], g_outputs) || !addresses(args[8], g_inputs) ||
-        !addresses(args[9], g_parameters))
+    if (PyErr_Occurred() || !addresses(args[6], inputs) || !addresses(args[7], parameters) ||
+        !addresses(args[8], g_outputs) || !addresses(args[9], g_inputs) ||
+        !addresses(args[10], g_parameters))
         return NULL;
     return finish(&call, 1, (int)PyLong_AsLong(args[2]));
 }

@@ -19,17 +19,24 @@ enum {
     LINEAR,    /* W x + b */
     NORM_SILU, /* silu(gamma (x - mean) / deviation + beta) */
     SILU,      /* x sigmoid(x) */
+    SHARE,     /* `whole` times sigmoid(x) */
     STORE,     /* an output matrix */
-    NLL        /* an output number: -log of the probability of the sequence */
+    NLL,       /* an output number: -log of the probability of the sequence */
+    DRAW       /* from log-variances l and an input of noise e: the output e exp(l / 2), and the next
+                * one, the numbers -|e|^2 / 2 - sum(l) / 2; l is cut off at the bounds */
 };
 
 typedef struct {
     int operation, source, in, out;
     int parameter; /* the first of two: weight and bias, or gamma and beta */
-    int index;     /* of the input or output */
+    int index;     /* of the input or output; DRAW: of the output, and `parameter` of the input */
     int saved;     /* columns of what is kept before this register; -1: it is not kept */
     float epsilon;
 } Instruction;
+
+/* Bounds of log-variances. */
+#define LEAST_LOG_VARIANCE -10.0f
+#define MOST_LOG_VARIANCE 2.0f
 
 typedef struct {
     int length, n_parameters, saved_columns;
@@ -39,12 +46,14 @@ typedef struct {
 typedef struct {
     const Network *network;
     ptrdiff_t n;
+    float whole; /* see SHARE */
     const int64_t *sequences;
     const float **inputs, **parameters;
     float **outputs;        /* forward */
     float *saved;           /* NULL: nothing is kept */
     const float **g_outputs; /* backward */
     float **g_inputs, **g_parameters;
+    int adds;               /* to the gradients of parameters that are there */
     float **packed;         /* for each instruction, both passes */
     float *slabs;           /* gradients of the parameters, slab by slab */
     ptrdiff_t slab_size;

@@ -313,6 +313,51 @@ INLINE void nll_backward(const float *x, const int64_t *sequence, int digits, pt
     }
 }
 
+INLINE V within_bounds(V l) {
+    l = choose(l < LEAST_LOG_VARIANCE, splat(LEAST_LOG_VARIANCE), l);
+    return choose(l > MOST_LOG_VARIANCE, splat(MOST_LOG_VARIANCE), l);
+}
+
+/* Rows of noise and of draws have no padding; rows of l have. */
+INLINE void draw(const float *l, const float *noise, int columns, ptrdiff_t rows, float *draws,
+                 float *weights) {
+    const int pitch = PADDED(columns);
+    for (ptrdiff_t r = 0; r < rows; r++, l += pitch, noise += columns, draws += columns) {
+        V sum = {};
+        for (int k = 0; k < pitch; k += LANES) {
+            float e[LANES] = {0}, v[LANES];
+            const int here = columns - k < LANES ? columns - k : LANES;
+            memcpy(e, noise + k, (size_t)here * sizeof(float));
+            const V half = 0.5f * within_bounds(load(l + k)), given = load(e);
+            store(v, given * exp_of(half));
+            memcpy(draws + k, v, (size_t)here * sizeof(float));
+            sum += choose(inside(k, columns), 0.5f * given * given + half, (V){});
+        }
+        float total = 0.0f;
+        for (int k = 0; k < LANES; k++) total -= sum[k];
+        weights[r] = total;
+    }
+}
+
+INLINE void draw_backward(const float *l, const float *noise, int columns, ptrdiff_t rows,
+                          const float *g_draws, const float *g_weights, float *gl, int adds) {
+    const int pitch = PADDED(columns);
+    for (ptrdiff_t r = 0; r < rows; r++, l += pitch, gl += pitch) {
+        for (int k = 0; k < pitch; k += LANES) {
+            float e[LANES] = {0}, g[LANES] = {0};
+            const int here = columns - k < LANES ? columns - k : LANES;
+            memcpy(e, noise + r * columns + k, (size_t)here * sizeof(float));
+            if (g_draws) memcpy(g, g_draws + r * columns + k, (size_t)here * sizeof(float));
+            const V x = load(l + k), given = load(e), slope = load(g);
+            V found = 0.5f * given * exp_of(0.5f * within_bounds(x)) * slope;
+            if (g_weights) found -= 0.5f * g_weights[r];
+            const I free = (x >= LEAST_LOG_VARIANCE) & (x <= MOST_LOG_VARIANCE);
+            found = choose(free & inside(k, columns), found, (V){});
+            store(gl + k, adds ? load(gl + k) + found : found);
+        }
+    }
+}
+
 /* --- a tile -------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -368,6 +413,14 @@ INLINE void make(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptrdi
     case SILU:
         for (ptrdiff_t k = 0; k < padded * PADDED(o->out); k += LANES)
             silu_at(load(x + k), y + k, curve ? curve->slope + k : NULL);
+        break;
+    case SHARE:
+        for (ptrdiff_t k = 0; k < padded * PADDED(o->out); k += LANES)
+            store(y + k, call->whole * sigmoid_of(load(x + k)));
+        break;
+    case DRAW:
+        draw(x, call->inputs[o->parameter] + row * o->in, o->in, rows,
+             call->outputs[o->index] + row * o->in, call->outputs[o->index + 1] + row);
         break;
     case STORE:
         for (ptrdiff_t r = 0; r < rows; r++)
@@ -442,6 +495,15 @@ INLINE void unmake(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptr
         tile->has[o->source] = 1;
         return;
     }
+    if (o->operation == DRAW) {
+        const float *draws = call->g_outputs[o->index], *weights = call->g_outputs[o->index + 1];
+        if (gx == NULL || (draws == NULL && weights == NULL)) return;
+        draw_backward(x, call->inputs[o->parameter] + row * o->in, o->in, rows,
+                      draws ? draws + row * o->in : NULL, weights ? weights + row : NULL, gx, adds);
+        if (!adds) memset(gx + rows * pitch, 0, (size_t)((padded - rows) * pitch) * sizeof(float));
+        tile->has[o->source] = 1;
+        return;
+    }
     if (g == NULL || !tile->has[i]) return;
     if (o->operation == LINEAR) {
         linear_backward(call, tile, i, row, rows, slab);
@@ -458,6 +520,12 @@ INLINE void unmake(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptr
         } else {
             if (sums) norm_silu_sums(o->in, curve, g, sums, rows);
             norm_silu_backward(o->in, gamma, curve, g, gx, adds, rows);
+        }
+    } else if (o->operation == SHARE) {
+        for (ptrdiff_t k = 0; k < padded * pitch; k += LANES) {
+            const V s = sigmoid_of(load(x + k));
+            const V found = load(g + k) * (call->whole * s * (1.0f - s));
+            store(gx + k, adds ? load(gx + k) + found : found);
         }
     } else { /* SILU */
         for (ptrdiff_t k = 0; k < padded * pitch; k += LANES) {
@@ -525,7 +593,7 @@ int WORKER(const Call *call, int backward, ptrdiff_t slab) {
         const ptrdiff_t rows = to - row < ROWS ? to - row : ROWS;
         for (int i = 0; i < network->length; i++) {
             const int operation = network->code[i].operation;
-            const int again = operation != LINEAR && operation != STORE && operation != NLL;
+            const int again = operation != LINEAR && operation < SHARE;
             if (!backward || again) make(call, &tile, i, row, rows);
         }
         if (!backward) continue;

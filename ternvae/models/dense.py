@@ -16,7 +16,7 @@ import functools
 import operator
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -29,9 +29,9 @@ try:
 except ImportError:  # installed without a C compiler
     _dense = None
 
-__all__ = ["OPERATIONS", "Wiring", "available", "run"]
+__all__ = ["OPERATIONS", "Call", "Wiring", "available", "prepare", "run"]
 
-OPERATIONS = ("one_hot", "load", "linear", "norm_silu", "silu", "store", "nll")
+OPERATIONS = ("one_hot", "load", "linear", "norm_silu", "silu", "share", "store", "nll", "draw")
 """In the order of the enumeration in ``_dense.c``."""
 
 _CODES = {name: code for code, name in enumerate(OPERATIONS)}
@@ -102,6 +102,24 @@ class Wiring:
     def nll(self, register: int) -> None:
         """Make -log p of the sequences under logits, (batch, 3 n_digits), the next output."""
         self._output("nll", register, 0)
+
+    def share(self, register: int) -> int:
+        """:attr:`Call.whole` times the sigmoid of a register."""
+        width = self.steps[register].width_out
+        return self._add(_Step("share", register, width, width))
+
+    def draw(self, register: int) -> None:
+        """Make a normal sample the next output, and its weight, (batch,), the one after it.
+
+        The register holds logarithms of variances l, cut off at ``LOG_VARIANCE_RANGE``; the next
+        of the matrices that :func:`prepare` is given is standard normal noise e of its shape.  The
+        sample is e exp(l / 2), its weight -|e|^2 / 2 - sum(l) / 2: the logarithm of its density,
+        but for a constant.
+        """
+        columns = self.steps[register].width_out
+        self.n_inputs += 1
+        self._add(_Step("draw", register, columns, 0, self.n_inputs - 1, index=len(self.outputs)))
+        self.outputs += [columns, 0]
 
     def _output(self, operation: str, register: int, width: int) -> None:
         columns = self.steps[register].width_out
@@ -238,19 +256,135 @@ def available() -> bool:
     return _dense is not None
 
 
-def run(
-    owner: nn.Module, wire: Wire, sequences: Tensor | None, *inputs: Tensor
-) -> tuple[Tensor, ...] | None:
-    """Run the layers of a module as they are wired; check-free in its values.
+class Call:
+    """A network, and the tensors that it is about to read.
+
+    Attributes:
+        tensors: the matrices that it loads, then its parameters.
+        whole: what :meth:`Wiring.share` takes a share of.
+    """
+
+    def __init__(
+        self,
+        network: _Network,
+        sequences: Tensor | None,
+        inputs: list[Tensor],
+        parameters: list[Tensor],
+        whole: float,
+    ) -> None:
+        self._network, self._sequences = network, sequences
+        self._rows = len(inputs[0] if sequences is None else sequences)
+        self._kept: Tensor | None = None
+        self.tensors = inputs + parameters
+        self.whole = whole
+
+    def forward(self, *, keep: bool) -> tuple[Tensor, ...]:
+        """The outputs; ``keep`` what :meth:`backward` needs."""
+        network, n = self._network, self._rows
+        if keep:
+            self._kept = torch.empty(_padded(n) * network.saved_columns)
+        outputs = tuple([torch.empty((n, w) if w else (n,)) for w in network.outputs])
+        _dense.forward(*self._common(), _addresses(outputs))
+        return outputs
+
+    def backward(
+        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """The gradients of those of :attr:`tensors` that are wanted.
+
+        Args:
+            grads: of each output, or None for zero.
+            wanted: for each of the tensors; a layer learns as a whole.
+        """
+        first = self._network.n_inputs
+        learns = list(wanted)
+        for k in range(first, len(learns), 2):
+            learns[k] = learns[k + 1] = learns[k] or learns[k + 1]
+        found = [
+            torch.empty_like(t) if w else None for t, w in zip(self.tensors, learns, strict=True)
+        ]
+        self._backward(grads, found, adds=False)
+        return found
+
+    def accumulate(
+        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Add the gradients of the parameters that learn to the ``grad`` that each has.
+
+        Args:
+            grads: of each output, or None for zero.
+            wanted: for each of the matrices that are loaded.
+
+        Returns:
+            The gradients of those matrices that are wanted.
+        """
+        first = self._network.n_inputs
+        own = [t.grad if t.requires_grad else None for t in self.tensors[first:]]
+        inputs = [
+            torch.empty_like(t) if w else None
+            for t, w in zip(self.tensors[:first], wanted, strict=True)
+        ]
+        self._backward(grads, [*inputs, *own], adds=True)
+        return inputs
+
+    def can_accumulate(self) -> bool:
+        """Whether :meth:`accumulate` does to the parameters what autograd would."""
+        for t in self.tensors[self._network.n_inputs :]:
+            grad = t.grad
+            if t.requires_grad and (
+                grad is None
+                or t._backward_hooks
+                or t._post_accumulate_grad_hooks
+                or not (_is_plain(grad) and grad.is_contiguous())
+            ):
+                return False
+        return True
+
+    def _backward(
+        self, grads: Sequence[Tensor | None], found: Sequence[Tensor | None], *, adds: bool
+    ) -> None:
+        first = self._network.n_inputs
+        given = [None if g is None else g.contiguous() for g in grads]
+        _dense.backward(
+            *self._common(),
+            _addresses(given),
+            _addresses(found[:first]),
+            _addresses(found[first:]),
+            adds,
+        )
+
+    def _common(self) -> tuple[Any, ...]:
+        first = self._network.n_inputs
+        return (
+            self._network.handle,
+            self._rows,
+            torch.get_num_threads(),
+            0 if self._sequences is None else self._sequences.data_ptr(),
+            0 if self._kept is None else self._kept.data_ptr(),
+            self.whole,
+            _addresses(self.tensors[:first]),
+            _addresses(self.tensors[first:]),
+        )
+
+
+def prepare(
+    owner: nn.Module,
+    wire: Wire,
+    sequences: Tensor | None,
+    *inputs: Tensor,
+    whole: float = 1.0,
+) -> Call | None:
+    """Get ready to run the layers of a module as they are wired; check-free in its values.
 
     Args:
         owner: the module.
         wire: how its layers hang together; a function that does the same whenever it is called.
         sequences: (batch, n_digits) integers in {-1, 0, 1} if the wiring asks for them.
-        inputs: (batch, width) matrices, one for each that the wiring loads.
+        inputs: (batch, width) matrices, one for each that the wiring loads or draws with.
+        whole: see :meth:`Wiring.share`.
 
     Returns:
-        The outputs in their order, float32, or None where the modules have to be called.
+        What runs them, in float32, or None where the modules have to be called.
     """
     if _dense is None or _somebody_watches() or not all(map(_is_plain, inputs)):
         return None
@@ -259,22 +393,30 @@ def run(
             return None
         sequences = sequences.long().contiguous()
     network = _network_of(owner, wire)
-    if (
-        network is None
-        or not network.possible
-        or any(d.training and d.p > 0 for d in network.dropouts)
-    ):
+    if network is None or not network.possible:
+        return None
+    if any(layer.training and layer.p > 0 for layer in network.dropouts):
         return None
     parameters = network.parameters()
     if parameters is None:
         return None
-    matrices = [x.contiguous() for x in inputs]
+    return Call(network, sequences, [x.contiguous() for x in inputs], parameters, whole)
+
+
+def run(
+    owner: nn.Module, wire: Wire, sequences: Tensor | None, *inputs: Tensor
+) -> tuple[Tensor, ...] | None:
+    """Run the layers of a module as they are wired, as a node of the graph; see :func:`prepare`.
+
+    Returns:
+        The outputs in their order, float32, or None where the modules have to be called.
+    """
+    call = prepare(owner, wire, sequences, *inputs)
+    if call is None:
+        return None
     if torch.is_grad_enabled():
-        found: tuple[Tensor, ...] = _Run.apply(  # type: ignore[no-untyped-call]
-            network, sequences, *matrices, *parameters
-        )
-        return found
-    return _forward(network, sequences, matrices, parameters, 0)
+        return _Run.apply(call, *call.tensors)  # type: ignore[no-any-return, no-untyped-call]
+    return call.forward(keep=False)
 
 
 def _network_of(owner: nn.Module, wire: Wire) -> _Network | None:
@@ -305,68 +447,22 @@ def _somebody_watches() -> bool:
     )
 
 
-def _forward(
-    network: _Network,
-    sequences: Tensor | None,
-    inputs: list[Tensor],
-    parameters: list[Tensor],
-    saved: int,
-) -> tuple[Tensor, ...]:
-    n = len(inputs[0] if sequences is None else sequences)
-    outputs = tuple([torch.empty((n, w) if w else (n,)) for w in network.outputs])
-    _dense.forward(
-        network.handle,
-        n,
-        torch.get_num_threads(),
-        0 if sequences is None else sequences.data_ptr(),
-        saved,
-        tuple([x.data_ptr() for x in inputs]),
-        tuple([p.data_ptr() for p in parameters]),
-        tuple([y.data_ptr() for y in outputs]),
-    )
-    return outputs
-
-
 class _Run(torch.autograd.Function):
     """A network as one node of the graph."""
 
     @staticmethod
-    def forward(
-        ctx: Any, network: _Network, sequences: Tensor | None, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        inputs, parameters = list(tensors[: network.n_inputs]), list(tensors[network.n_inputs :])
-        n = len(inputs[0] if sequences is None else sequences)
-        kept = torch.empty(_padded(n) * network.saved_columns)
-        outputs = _forward(network, sequences, inputs, parameters, kept.data_ptr())
-        ctx.network, ctx.sequences, ctx.kept = network, sequences, kept
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.call = call
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        return outputs
+        ctx.save_for_backward(*tensors)  # and so that changes to them are noticed
+        return call.forward(keep=True)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        network, sequences, tensors = ctx.network, ctx.sequences, ctx.saved_tensors
-        inputs, parameters = tensors[: network.n_inputs], tensors[network.n_inputs :]
-        wanted = list(ctx.needs_input_grad[2:])
-        for k in range(network.n_inputs, len(tensors), 2):  # a layer learns as a whole
-            wanted[k] = wanted[k + 1] = wanted[k] or wanted[k + 1]
-        found = [torch.empty_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
-        given = [None if g is None else g.contiguous() for g in grads]
-        _dense.backward(
-            network.handle,
-            len(inputs[0] if sequences is None else sequences),
-            torch.get_num_threads(),
-            0 if sequences is None else sequences.data_ptr(),
-            ctx.kept.data_ptr(),
-            tuple([x.data_ptr() for x in inputs]),
-            tuple([p.data_ptr() for p in parameters]),
-            _addresses(given),
-            _addresses(found[: network.n_inputs]),
-            _addresses(found[network.n_inputs :]),
-        )
-        return None, None, *found
+        _ = ctx.saved_tensors
+        return None, *ctx.call.backward(grads, ctx.needs_input_grad[1:])
 
 
-def _addresses(tensors: list[Tensor | None]) -> tuple[int, ...]:
+def _addresses(tensors: Sequence[Tensor | None]) -> tuple[int, ...]:
     return tuple([0 if t is None else t.data_ptr() for t in tensors])

@@ -25,6 +25,7 @@ from ternvae.models.arguments import (
     check_levels,
     count,
 )
+from ternvae.models.branch import BranchCall, run_branch
 from ternvae.models.layers import BranchOutput, Decoder, Encoder, Polar, full_precision
 from ternvae.models.stored import stored_config
 from ternvae.padic import TernarySpace
@@ -135,12 +136,16 @@ class TernaryVAE(nn.Module):
         """
         check_branch(branch)
         check_batch(sequences, valuation, self.space.n_digits, self.prototypes.device)
-        posterior: Polar = self.encoders[branch](sequences)
         if noise is None:
-            noise = torch.randn_like(posterior.direction)
+            shape = (len(sequences), self.prototypes.shape[-1])
+            noise = torch.randn(shape, dtype=self.point_dtype, device=sequences.device)
+        centre = self._prior_centres(valuation) if branch == "B" else None
+        call = self.branch_call(sequences, branch, noise, centre)
+        if call is not None:
+            return run_branch(call, sequences, centre)
+        posterior: Polar = self.encoder(branch)(sequences)
         with full_precision(noise):
             radius = radius_at(self.ball, posterior.share)
-            centre = self._prior_centres(valuation) if branch == "B" else None
             sample = latent_sample(
                 self.ball, posterior.direction, radius, posterior.log_scale, noise, centre
             )
@@ -152,6 +157,36 @@ class TernaryVAE(nn.Module):
             nll,
             sample.posterior_log_prob,
             sample.prior_log_prob,
+        )
+
+    def branch_call(
+        self, sequences: Tensor, branch: str, noise: Tensor, centre: Tensor | None
+    ) -> BranchCall | None:
+        """What :meth:`forward` does, ready to run outside of the graph; check-free in its values.
+
+        For training loops, to which the graph of so small a network is most of the work.
+
+        Args:
+            sequences: as for :meth:`forward`.
+            branch: "A" or "B".
+            noise: as for :meth:`forward`.
+            centre: (batch, latent_dim) centres of the prior; None for the origin.
+
+        Returns:
+            None where :meth:`forward` calls the modules: without the extension, on an accelerator,
+            in float64, under autocast, with active dropout, hooks or other layers.
+
+        Raises:
+            ValueError: an unknown branch.
+        """
+        return BranchCall.prepare(
+            self,
+            self.encoder(branch),
+            _WIRE_DECODER[branch],
+            self.ball,
+            sequences,
+            noise,
+            centre,
         )
 
     def _decoded(self, tangent: Tensor, sequences: Tensor, branch: str) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,7 @@ def optimisation_of(profile: Profile, model: TernaryVAE) -> Optimisation:
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         use_amp=training.use_amp,
+        capturable=model.prototypes.is_cuda,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,8 @@ from ternvae.models import BRANCHES
 from ternvae.trainer.examination import Examination
 from ternvae.trainer.pace import Pace
 from ternvae.training.batches import Batch, BatchPlan, epoch_seed
+from ternvae.training.by_hand import accumulate
+from ternvae.training.capture import Body, Graphs, Part, obstacle
 from ternvae.training.finite import Latch, NonFiniteError, check_step
 from ternvae.training.objective import TERMS, loss_terms
 from ternvae.training.optimisation import Optimisation
@@ -27,6 +30,10 @@ __all__ = ["FIGURES", "Steps", "seeded"]
 
 #: What is known of each step and, on average, of each epoch.
 FIGURES = ("total", *TERMS, "gradient_norm")
+
+#: Draws of a step have a number beyond that of every batch, whose rows are drawn from the same
+#: seed by its number.
+_FIRST_DRAW = 2**32
 
 
 @dataclass
@@ -56,11 +63,20 @@ class Steps:
     _latch: Latch | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sums = self._zeros()
+        self._sums = torch.zeros(len(FIGURES), device=self.device)
         # On a CPU the host looks at each step; elsewhere that would make it wait.
         self._latch = None if self.device.type == "cpu" else Latch(FIGURES, self.device)
         self.optimisation.heed(None if self._latch is None else self._latch.flag)
         self._noise = torch.Generator(self.device)
+        training = self.profile.training
+        self._graphs: Graphs | None = None
+        if training.execution == "cuda_graph":
+            reason = obstacle(
+                self.device,
+                processes=self.processes.world,
+                batches_per_step=training.gradient_accumulation_steps,
+            )
+            self._graphs = Graphs(self._body, self.optimisation, self._unchanging, reason)
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""
@@ -80,7 +96,7 @@ class Steps:
         """Go on after so many steps of the epoch, from what :meth:`state` gave."""
         self.done = done
         if state is not None:
-            self._sums = state["sums"].to(self.device)
+            self._sums.copy_(state["sums"])
 
     def run(self, epoch: int, stop: Callable[[], bool]) -> dict[str, float] | None:
         """Train to the end of an epoch, from the step where it was left.
@@ -103,6 +119,8 @@ class Steps:
         controller = self.examination.controller
         factors = controller.factors() if controller is not None else {}
         seed = epoch_seed(self.profile.seed, epoch)
+        if self._graphs is not None:
+            self._graphs.begin()
         with self.examination.progress.spending("train", self.device), self._drawing(seed):
             batches = self.batches.epoch(
                 seed,
@@ -119,7 +137,8 @@ class Steps:
                     return None
             self._look()
         means = _means(self._sums, self.batches.steps_per_epoch, len(self))
-        self.done, self._sums = 0, self._zeros()
+        self.done = 0
+        self._sums.zero_()
         return means
 
     def _step(
@@ -130,45 +149,98 @@ class Steps:
         self._set_rates(moment)
         told = self._is_told(number)
         before = self._sums.clone() if told else self._sums
-        self._seed(epoch_seed(seed, self.done))
+        self._seed(epoch_seed(seed, _FIRST_DRAW + self.done))
         floor = self.pace.richness_floor(moment)
         weights = self.pace.weights(moment, factors)
-        shares = self._sums.new_tensor([weights[name] for name in TERMS])
-        losses = [partial(self._loss, batch, floor, shares) for batch in group]
-        together = self.processes.sum_ if self.processes.world > 1 else None
+        numbers = self._on_device([*(weights[name] for name in TERMS), floor, number])
+        parts = [Part(batch, partial(self._draw, batch)) for batch in group]
+        take: Body = self._body if self._graphs is None else self._graphs.run
         try:
-            norm = self.optimisation.step(losses, partial(self._check, number), together)
+            take(parts, numbers, floor > 0)
         except NonFiniteError as error:
             raise error.at(f"Epoch {epoch}, step {self.done + 1} of {len(self)}") from None
-        self._sums[-1] += norm
         if told:
             self._look()
             self._tell(epoch, moment, number, _means(self._sums - before, len(group), 1))
 
-    def _loss(self, batch: Batch, floor: float, weights: Tensor) -> Tensor:
-        """The loss of one batch; it and its terms are added to the sums."""
-        branches = "B" if self.optimisation.frozen["encoder_a"] else BRANCHES
+    # --- what a graph can repeat ------------------------------------------------------------
+
+    def _body(self, parts: Sequence[Part], numbers: Tensor, has_floor: Hashable) -> None:
+        """A step, in which no number comes from the host.
+
+        Args:
+            parts: the batches whose gradients are averaged.
+            numbers: the weights of the terms, the floor of richness, and the number of the step.
+            has_floor: whether that floor is above 0.
+        """
+        share = 1 / len(parts)
+        losses = [partial(self._loss, part, numbers, bool(has_floor), share) for part in parts]
+        together = self.processes.sum_ if self.processes.world > 1 else None
+        norm = self.optimisation.step(losses, partial(self._check, numbers), together)
+        self._sums[-1] += norm
+
+    def _loss(self, part: Part, numbers: Tensor, has_floor: bool, share: float) -> Tensor | None:
+        """The loss of one batch; it and its terms are added to the sums.
+
+        None if its gradient has been added to the others, multiplied by ``share``.
+        """
+        batch, noise = part.batch, part.noise()
+        total = self.processes.total if self.processes.world > 1 else None
+        if self.device.type == "cpu" and not self.optimisation.use_amp:
+            *weights, floor, _ = numbers.tolist()
+            terms_by_hand = accumulate(
+                self.optimisation.model,
+                batch,
+                branches=self._branches,
+                richness_floor=floor,
+                noise=noise,
+                weights=weights,
+                share=share,
+                total=total,
+            )
+            if terms_by_hand is not None:
+                weighted = sum(map(operator.mul, weights, terms_by_hand))
+                self._sums[:-1] += torch.tensor([weighted, *terms_by_hand])
+                return None
         with self.optimisation.autocast(self.device):
             terms = loss_terms(
                 self.optimisation.model,
                 batch,
-                branches=branches,
-                richness_floor=floor,
-                noise=self._draw(batch, len(branches)),
-                total=self.processes.total if self.processes.world > 1 else None,
+                branches=self._branches,
+                richness_floor=numbers[-2] if has_floor else 0.0,
+                noise=noise,
+                total=total,
             )
         found = torch.stack([terms[name] for name in TERMS])
-        loss = found @ weights.to(found.dtype)
+        loss = found @ numbers[: len(TERMS)].to(found.dtype)
         self._sums[:-1] += torch.cat([loss.detach().unsqueeze(0), found.detach()])
         return loss
 
-    def _check(self, number: int, norm: Tensor) -> None:
+    def _check(self, numbers: Tensor, norm: Tensor) -> None:
         """Let no step count whose figures are not finite."""
         parameters = self.optimisation.parameters
         if self._latch is None:
             check_step(FIGURES, self._sums, norm, parameters)
         else:
-            self._latch.observe(number, self._sums, norm, parameters)
+            self._latch.observe(numbers[-1].long(), self._sums, norm, parameters)
+
+    @property
+    def _branches(self) -> Sequence[str]:
+        """Whose reconstruction counts: what A gives is of no interest once it stands still."""
+        return "B" if self.optimisation.frozen["encoder_a"] else BRANCHES
+
+    @contextmanager
+    def _unchanging(self) -> Iterator[None]:
+        """A block in which steps change no weight, no moment and no sum."""
+        assert self._latch is not None  # noqa: S101 - there are graphs only where there is one
+        kept = [(each, each.clone()) for each in (self._latch.flag, self._sums)]
+        # What keeps a bad step from counting: no copies of weights, and nothing is read.
+        self._latch.flag.fill_(1.0)
+        try:
+            yield
+        finally:
+            for each, before in kept:
+                each.copy_(before)
 
     def _look(self) -> None:
         """Where the host does not look at every step: see what has been found."""
@@ -183,10 +255,10 @@ class Steps:
         if self.profile.model.dropout:  # masks are of this process's own rows
             torch.manual_seed(epoch_seed(seed, self.processes.rank))
 
-    def _draw(self, batch: Batch, branches: int) -> Tensor:
+    def _draw(self, batch: Batch) -> Tensor:
         """Noise for the rows of this process, out of that for the whole batch."""
         model = self.optimisation.model
-        shape = (branches, batch.total, model.prototypes.shape[-1])
+        shape = (len(self._branches), batch.total, model.prototypes.shape[-1])
         noise = torch.randn(
             shape, generator=self._noise, device=self.device, dtype=model.point_dtype
         )
@@ -226,8 +298,12 @@ class Steps:
             rate = self.pace.rate(moment)
             self.examination.monitor.step(number, epoch, {**figures, "lr": rate})
 
-    def _zeros(self) -> Tensor:
-        return torch.zeros(len(FIGURES), device=self.device)
+    def _on_device(self, numbers: list[float]) -> Tensor:
+        if self.device.type == "cpu":
+            return torch.tensor(numbers, dtype=torch.float64)
+        # From pinned memory the host does not wait; torch keeps it until it has been copied.
+        pinned = torch.tensor(numbers, dtype=torch.float64, pin_memory=True)
+        return pinned.to(self.device, non_blocking=True)
 
 
 @contextmanager

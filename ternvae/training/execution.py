@@ -15,12 +15,15 @@ __all__ = ["execution", "execution_differences"]
 
 _PACKAGES = ("ternvae", "torch", "geoopt", "numpy")
 
-#: What earlier versions did not say, for it could not be otherwise.
-_UNSAID = {"processes": "1"}
+#: What earlier versions did not say: it could not be otherwise, or nobody had changed it.
+_UNSAID = {"processes": "1", "float32 products": "highest"}
 
 
 def execution(device: torch.device) -> dict[str, str]:
     """What runs the training, in words, for a checkpoint.
+
+    Whether steps are CUDA graphs is not part of it: they give the bits of steps run one by one, and
+    the profile says what was asked for.
 
     Args:
         device: where the model is.
@@ -31,6 +34,7 @@ def execution(device: torch.device) -> dict[str, str]:
         "processes": str(_processes()),
         "threads": str(torch.get_num_threads()),
         "compiled tiles": "yes" if available() else "no",
+        "float32 products": _precision(cuda),
         "deterministic algorithms": "yes" if torch.are_deterministic_algorithms_enabled() else "no",
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -58,6 +62,15 @@ def execution_differences(before: Mapping[str, str] | None, now: Mapping[str, st
 def _processes() -> int:
     together = dist.is_available() and dist.is_initialized()
     return dist.get_world_size() if together else 1
+
+
+def _precision(cuda: bool) -> str:
+    """How matrix products of float32 are taken: "highest", or the name of what is faster."""
+    backend = torch.backends.cuda if cuda else torch.backends.mkldnn
+    # What torch.set_float32_matmul_precision says cannot be asked for where somebody has used the
+    # newer attributes; these tell what either of the two has set.
+    chosen: str = backend.matmul.fp32_precision
+    return "highest" if chosen in ("none", "ieee") else chosen
 
 
 def _version(package: str) -> str:

@@ -46,7 +46,7 @@ def check_step(
         NonFiniteError: something is NaN or infinite; the terms or the weights are named.
     """
     values = [*sums.tolist()[:-1], norm.item()]
-    frozen = [each.item() for each in _largest_of_frozen(parameters)]
+    frozen = [each.item() for each in _extremes_of_frozen(parameters)]
     if not all(map(math.isfinite, values + frozen)):
         raise _culprit(dict(zip(figures, values, strict=True)), parameters)
 
@@ -87,7 +87,7 @@ class Latch:
         """
         values = torch.cat([sums[:-1], norm.reshape(1).to(sums.dtype)])
         finite = values.isfinite().all()
-        for each in _largest_of_frozen(parameters):
+        for each in _extremes_of_frozen(parameters):
             finite &= each.isfinite()
         is_open = self.flag == 0.0
         self._values.copy_(torch.where(is_open, values, self._values.to(values.dtype)))
@@ -112,10 +112,10 @@ class Latch:
         raise _culprit(values, parameters).at(place)
 
 
-def _largest_of_frozen(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
-    """The largest magnitudes of all frozen weights, one 0-dim tensor per dtype.
+def _extremes_of_frozen(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
+    """The least and the largest of all frozen weights of each dtype, which are NaN if one is.
 
-    The sum of the squares of huge weights would be infinite.
+    Not a norm: the sum of the squares of huge weights would be infinite.
     """
     kinds: dict[torch.dtype, list[Tensor]] = {}
     for each in parameters.values():
@@ -123,7 +123,7 @@ def _largest_of_frozen(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
             kinds.setdefault(each.dtype, []).append(each)
     # One concatenation takes a fraction of the time of a look at each.
     flat = [torch._utils._flatten_dense_tensors(own) for own in kinds.values()]  # type: ignore[no-untyped-call]  # torch's own
-    return [each.abs().amax() for each in flat]
+    return [extreme for each in flat for extreme in torch.aminmax(each)]
 
 
 def _culprit(values: Mapping[str, float], parameters: Mapping[str, nn.Parameter]) -> NonFiniteError:

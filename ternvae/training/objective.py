@@ -50,15 +50,14 @@ def loss_terms(
     }
     # Sums within the levels are matrix products, which autocast would take in bfloat16.
     with full_precision(outputs["B"].radius):
-        errors = torch.stack([each.nll.sum() for each in outputs.values()]).sum()
-        divergences = [each.posterior_log_prob - each.prior_log_prob for each in outputs.values()]
-        divergence = torch.stack([each.sum() for each in divergences]).sum()
+        errors = _sum([each.nll for each in outputs.values()])
+        divergence = _sum([o.posterior_log_prob - o.prior_log_prob for o in outputs.values()])
         shared: list[Tensor] = []
 
         def together(sums: Tensor) -> Tensor:
             """The sums over the levels and those over the rows, in one message."""
             assert total is not None  # noqa: S101 - called only then
-            rows = torch.stack([errors, divergence]).to(sums.dtype)
+            rows = torch.stack([errors.detach(), divergence.detach()]).to(sums.dtype)
             everything = total(torch.cat([sums.flatten(), rows]))
             shared.extend(everything[-2:].to(errors.dtype))
             return everything[:-2].view_as(sums)
@@ -72,12 +71,20 @@ def loss_terms(
             total=None if total is None else together,
         )
         if shared:
-            errors, divergence = shared
+            # The value is that of all rows, the gradient that of one's own.
+            errors, divergence = (
+                own + (whole - own.detach())
+                for own, whole in zip((errors, divergence), shared, strict=True)
+            )
     return {
         "coverage": errors / batch.total,
         **geometry._asdict(),
         "kl": divergence / batch.total,
     }
+
+
+def _sum(rows: Sequence[Tensor]) -> Tensor:
+    return rows[0].sum() if len(rows) == 1 else torch.cat(list(rows)).sum()
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

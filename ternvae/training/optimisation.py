@@ -171,14 +171,15 @@ class Optimisation:
 
     def step(
         self,
-        losses: Sequence[Callable[[], Tensor]],
+        losses: Sequence[Callable[[], Tensor | None]],
         check: Callable[[Tensor], None] = lambda norm: None,
         reduce: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
         """Average the gradients of the losses and update the weights once.
 
         Args:
-            losses: one function per batch, called in turn, so that only one graph is alive.
+            losses: one function per batch, called in turn, so that only one graph is alive.  One
+                that gives None has added its share of the gradient itself.
             check: called with the norm of the gradient before the update, which it prevents if it
                 raises, or sets the flag that :meth:`heed` was given.
             reduce: called with each tensor of gradients before they are measured, to average them
@@ -190,8 +191,10 @@ class Optimisation:
         flag = self.optimizer.found_inf
         self.gradients.begin(flag)
         for loss in losses:
-            mean = loss() / len(losses) if len(losses) > 1 else loss()
-            mean.backward()  # type: ignore[no-untyped-call]  # torch's own
+            value = loss()
+            if value is not None:
+                mean = value / len(losses) if len(losses) > 1 else value
+                mean.backward()  # type: ignore[no-untyped-call]  # torch's own
         if reduce is not None:
             for buffer in self.gradients.buffers:
                 reduce(buffer)

@@ -203,6 +203,18 @@ def test_a_plan_is_made_once_and_not_copied() -> None:
         assert same(before, contents(model, opt))
 
 
+def test_the_plan_of_a_first_step_lasts() -> None:
+    """A second step may be captured in a graph, which must not contain the making of a plan."""
+    model = Mixed()
+    opt = RiemannianAdam(model.groups()[:3], lr=0.02, amsgrad=True)  # no sphere
+    give(model, 0)
+    opt.step()
+    plan = opt._plan
+    assert plan is not None
+    opt.step()
+    assert opt._plan is plan
+
+
 def test_groups_that_share_hyperparameters_are_updated_as_if_alone() -> None:
     """Torch's fused AdamW gets each of them in a call of its own."""
     ends = []
@@ -337,3 +349,27 @@ def test_a_capturable_step_tells_the_host_nothing(
     for keywords in calls:
         assert keywords["found_inf"] is opt.found_inf and keywords["lr"].is_meta
     assert all(state["step"].is_meta for state in opt.state.values())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_captured_step_obeys_the_flag() -> None:
+    device = torch.device("cuda")
+    model = Mixed().to(device)
+    groups = [{**group, "lr": torch.tensor(0.02, device=device)} for group in model.groups()[:3]]
+    opt = RiemannianAdam(groups, fused=True, capturable=True)
+    opt.found_inf = flag = torch.zeros((), device=device)
+    give(model, 0)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        opt.step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        opt.step()
+    for value in (0.0, 1.0, 0.0):
+        before = contents(model, opt)
+        flag.fill_(value)
+        graph.replay()
+        assert same(before, contents(model, opt)) == bool(value)
+    assert all(state["step"] == 3 for state in opt.state.values())

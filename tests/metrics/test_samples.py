@@ -168,7 +168,7 @@ def assert_uniform(values: Tensor, kinds: int) -> None:
     assert chi_square < kinds - 1 + 6 * math.sqrt(2 * (kinds - 1))
 
 
-@pytest.mark.parametrize(("size", "seeds"), [(13, 150), (100, 50), (350, 30)])
+@pytest.mark.parametrize(("size", "seeds"), [(13, 300), (100, 50), (350, 30)])
 def test_samples_follow_their_definition(size: int, seeds: int) -> None:
     """Which pairs and triples are measured, seen from the ball: no pair of a sample twice."""
     space, n = TernarySpace(3), 3

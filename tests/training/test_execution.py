@@ -35,6 +35,19 @@ def test_the_number_of_threads_is_that_of_this_moment() -> None:
         torch.set_num_threads(threads)
 
 
+def test_how_products_are_taken_is_that_of_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert execution(CPU)["float32 products"] == "highest"
+    assert execution_differences({}, execution(CPU)) != []
+    before = {k: v for k, v in execution(CPU).items() if k != "float32 products"}
+    assert execution_differences(before, execution(CPU)) == []
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    asked = {"medium": ("bf16", "tf32"), "high": ("tf32", "tf32"), "highest": ("highest",) * 2}
+    for precision, told in asked.items():
+        torch.set_float32_matmul_precision(precision)
+        found = tuple(execution(torch.device(d))["float32 products"] for d in ("cpu", "cuda"))
+        assert found == told
+
+
 def test_two_processes_alike_do_not_differ() -> None:
     assert execution_differences(execution(CPU), execution(CPU)) == []
 

@@ -5,8 +5,9 @@ normal; v is the displacement from it in the frame of mu, so that the sample is
 
     z = exp_mu(v / lambda_mu) = mu (+) exp_0(v / 2)
 
-(Nagano et al. 2019; the second form because ``exp_mu(u) = mu (+) exp_0(lambda_mu u / 2)``, Ganea et
-al. 2018, lemma 2).  It is moved inside ``max_radius`` and mapped to the tangent space at the origin.
+(Nagano et al. 2019; the second form because ``exp_mu(u) = mu (+) exp_0(lambda_mu u / 2)``, Ganea
+et al. 2018, lemma 2).  It is moved inside ``max_radius`` and mapped to the tangent space at the
+origin.
 
 Made of the other rules, one after the other; its backward pass makes their values again.
 """
@@ -137,7 +138,8 @@ class Latent:
         stretch = stretch * num.log_sinh_ratio_bend(chain.step_size)
         g_displacement = m.combine((0.5, g_half), (stretch, displacement))
 
-        g_point = wide.combine((1.0, grads.points), (1.0, g_point))
+        if grads.points is not None:
+            g_point = wide.combine((1.0, grads.points), (1.0, g_point))
         g_direction, g_radius, _ = PolarPoint.backward(
             inside, chain.point[1], g_point, direction, radius
         )

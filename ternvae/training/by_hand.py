@@ -1,0 +1,127 @@
+"""The gradient of the objective without a graph, on CPUs.
+
+For so small a model, building the graph of a step and walking back through it takes longer than the
+arithmetic.  The objective has one shape, so the walk is written down here: the branches forward,
+the terms, the branches backward.  Values and gradients are those of
+:func:`ternvae.training.objective.loss_terms` and autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ternvae.losses import LevelRows
+from ternvae.manifolds.latent import radius_at
+from ternvae.models import TernaryVAE
+from ternvae.models.branch import BranchCall
+from ternvae.training.batches import Batch
+
+__all__ = ["accumulate"]
+
+
+def accumulate(
+    model: TernaryVAE,
+    batch: Batch,
+    *,
+    branches: Sequence[str],
+    richness_floor: float,
+    noise: Tensor,
+    weights: Sequence[float],
+    share: float,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> list[float] | None:
+    """Add the gradient of a batch to those of the parameters.
+
+    Args:
+        model: the model; what learns of it has a ``grad``.
+        batch: the rows of this process.
+        branches: see :func:`ternvae.training.objective.loss_terms`.
+        richness_floor: likewise.
+        noise: likewise.
+        weights: of the terms, in the order of ``TERMS``.
+        share: what the gradient is multiplied by.
+        total: see :func:`ternvae.training.objective.loss_terms`.
+
+    Returns:
+        The terms in their order, or None if the graph is needed; then nothing has been changed.
+    """
+    calls = _prepared(model, batch, branches, noise)
+    if calls is None:
+        return None
+    outputs = {branch: call.forward(keep=True) for branch, call in calls.items()}
+    sums = torch.stack(
+        [part.sum() for o in outputs.values() for part in (o.nll, o.posterior_log_prob)]
+        + [o.prior_log_prob.sum() for o in outputs.values()]
+    )
+    shared: list[Tensor] = [sums]
+
+    def together(levels: Tensor) -> Tensor:
+        """The sums over the levels and those over the rows, in one message."""
+        assert total is not None  # noqa: S101 - called only then
+        everything = total(torch.cat([levels.flatten(), sums.double()]))
+        shared[0] = everything[levels.numel() :]
+        return everything[: levels.numel()].view_as(levels)
+
+    rows = LevelRows(
+        outputs["B"].radius,
+        batch.levels,
+        n_digits=model.space.n_digits,
+        radius_max=radius_at(model.ball, 1.0),
+        richness_floor=richness_floor,
+        total=None if total is None else together,
+    )
+    geometry = rows.terms()
+    coverage, divergence = _of_rows(shared[0].tolist(), len(outputs), batch.total)
+    _backward(model, batch, calls, rows, [weight * share for weight in weights])
+    return [coverage, *geometry, divergence]
+
+
+def _prepared(
+    model: TernaryVAE, batch: Batch, branches: Sequence[str], noise: Tensor
+) -> dict[str, BranchCall] | None:
+    prototypes = model.prototypes
+    if prototypes.grad is None or prototypes._backward_hooks:
+        return None
+    calls: dict[str, BranchCall] = {}
+    for branch, draw in zip(branches, noise.unbind(), strict=True):
+        centre = F.embedding(batch.levels, prototypes.detach()) if branch == "B" else None
+        call = model.branch_call(batch.sequences, branch, draw, centre)
+        if call is None or not all(layer.can_accumulate() for layer in call.layers):
+            return None
+        calls[branch] = call
+    return calls if LevelRows.fit(prototypes.detach()) else None
+
+
+def _of_rows(sums: list[float], branches: int, rows: int) -> tuple[float, float]:
+    """Mean errors and divergences, from the sums in the order of :func:`accumulate`."""
+    errors, posterior, prior = (
+        sums[0 : 2 * branches : 2],
+        sums[1 : 2 * branches : 2],
+        sums[2 * branches :],
+    )
+    return sum(errors) / rows, (sum(posterior) - sum(prior)) / rows
+
+
+def _backward(
+    model: TernaryVAE,
+    batch: Batch,
+    calls: dict[str, BranchCall],
+    rows: LevelRows,
+    weights: Sequence[float],
+) -> None:
+    """Add the gradients of the weighted sum of the terms."""
+    coverage, hierarchy, richness, separation, kl = weights
+    n = len(batch.levels)
+    g_nll = torch.full((n,), coverage / batch.total)
+    g_posterior = torch.full((n,), kl / batch.total)
+    g_prior = -g_posterior
+    for branch, call in calls.items():
+        g_radius = rows.gradient(hierarchy, richness, separation) if branch == "B" else None
+        g_centre, _ = call.backward((None, g_radius, None, g_nll, g_posterior, g_prior))
+        grad = model.prototypes.grad
+        if g_centre is not None and grad is not None:
+            grad.index_add_(0, batch.levels, g_centre)
