@@ -7,6 +7,7 @@
 #include <Python.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MOST_LEVELS 64
 #define LEAST_SHARE 0.5 /* losses.LEAST_LEVEL_SHARE */
@@ -113,10 +114,40 @@ static PyObject *gradient(PyObject *self, PyObject *const *args, Py_ssize_t narg
     Py_RETURN_NONE;
 }
 
+/* take(n, width, levels, table, out): the row of the table for the level of each row. */
+static PyObject *take(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+    if (nargs != 5) return PyErr_Format(PyExc_TypeError, "five arguments, got %zd", nargs);
+    const Py_ssize_t n = PyLong_AsSsize_t(args[0]), width = PyLong_AsSsize_t(args[1]);
+    const int64_t *levels = PyLong_AsVoidPtr(args[2]);
+    const float *table = PyLong_AsVoidPtr(args[3]);
+    float *out = PyLong_AsVoidPtr(args[4]);
+    if (PyErr_Occurred()) return NULL;
+    for (Py_ssize_t i = 0; i < n; i++, out += width)
+        memcpy(out, table + levels[i] * width, (size_t)width * sizeof(float));
+    Py_RETURN_NONE;
+}
+
+/* give(n, width, levels, rows, table): adds each row to the row of the table for its level. */
+static PyObject *give(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+    if (nargs != 5) return PyErr_Format(PyExc_TypeError, "five arguments, got %zd", nargs);
+    const Py_ssize_t n = PyLong_AsSsize_t(args[0]), width = PyLong_AsSsize_t(args[1]);
+    const int64_t *levels = PyLong_AsVoidPtr(args[2]);
+    const float *rows = PyLong_AsVoidPtr(args[3]);
+    float *table = PyLong_AsVoidPtr(args[4]);
+    if (PyErr_Occurred()) return NULL;
+    for (Py_ssize_t i = 0; i < n; i++, rows += width) {
+        float *to = table + levels[i] * width;
+        for (Py_ssize_t k = 0; k < width; k++) to[k] += rows[k];
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"sums", (PyCFunction)(void (*)(void))sums, METH_FASTCALL, "Sums over the levels."},
     {"terms", (PyCFunction)(void (*)(void))terms, METH_FASTCALL, "The terms and their slopes."},
     {"gradient", (PyCFunction)(void (*)(void))gradient, METH_FASTCALL, "That of the radii."},
+    {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, "Rows of a table by level."},
+    {"give", (PyCFunction)(void (*)(void))give, METH_FASTCALL, "Sums of rows by level."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {

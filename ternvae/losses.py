@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ternvae.first_order import first_order
 
 try:
     from ternvae import _levels  # type: ignore[attr-defined]
@@ -34,7 +35,6 @@ except ImportError:  # installed without a C compiler
 
 __all__ = [
     "GeometryLosses",
-    "LevelRows",
     "geometry_losses",
     "hierarchy_loss",
     "kl_loss",
@@ -47,6 +47,9 @@ __all__ = [
 
 #: Part of a shell's width, at each face, that separation keeps empty between levels.
 SEPARATION_MARGIN = 0.1
+
+#: As in ``_levels.c``.
+_MOST_LEVELS = 64
 
 #: Part of the wanted variance that every single level must have; see :func:`richness_loss`.
 LEAST_LEVEL_SHARE = 0.5
@@ -189,23 +192,22 @@ def shell_offset(
     _check_tensor(valuation, "valuation", "(batch,)", integer=True)
     _check_rows(radius, valuation, "radius, valuation", some=False)
     _check_digits(n_digits)
-    _check_radius_max(radius_max, radius)
+    _check_scalar(radius_max, "radius_max", radius)
     return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation.to(radius.dtype))
 
 
-def _check_radius_max(radius_max: Any, radius: Tensor) -> None:
-    if not isinstance(radius_max, Tensor):
-        _check_number(radius_max, "radius_max", 0.0)
+def _check_scalar(value: Any, name: str, radius: Tensor, *, closed: bool = False) -> None:
+    """Raise unless it is a positive number (``closed``: or 0) or a tensor that could be one."""
+    if not isinstance(value, Tensor):
+        _check_number(value, name, 0.0, closed=closed)
         return
-    if radius_max.ndim or not radius_max.dtype.is_floating_point:
+    if value.ndim or not value.dtype.is_floating_point:
         raise ValueError(
-            f"radius_max: expected a number or a 0-dim floating-point tensor, got one of dtype "
-            f"{radius_max.dtype} and shape {tuple(radius_max.shape)}"
+            f"{name}: expected a number or a 0-dim floating-point tensor, got one of dtype "
+            f"{value.dtype} and shape {tuple(value.shape)}"
         )
-    if radius_max.device != radius.device and not radius_max.is_cpu:
-        raise ValueError(
-            f"radius_max: is on {radius_max.device}, but the radii are on {radius.device}"
-        )
+    if value.device != radius.device and not value.is_cpu:
+        raise ValueError(f"{name}: is on {value.device}, but the radii are on {radius.device}")
 
 
 def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:
@@ -250,7 +252,7 @@ def _level_sums(x: Tensor, membership: Tensor, margin: float = SEPARATION_MARGIN
 class _Sums(NamedTuple):
     """What the terms are made of, each (n + 1,)."""
 
-    count: Tensor
+    number: Tensor
     some: Tensor
     total: Tensor
     squares: Tensor
@@ -263,7 +265,7 @@ class _Sums(NamedTuple):
 
 
 def _hierarchy(sums: _Sums) -> Tensor:
-    return (sums.squares / sums.some).sum() / (sums.count > 0).sum()
+    return (sums.squares / sums.some).sum() / (sums.number > 0).sum()
 
 
 def _separation(sums: _Sums) -> Tensor:
@@ -275,10 +277,10 @@ def _shares(sums: _Sums, scale: Tensor | float) -> tuple[Tensor, Tensor]:
 
     ``scale`` is the square of the unit of x over the richness that is wanted.
     """
-    levels = len(sums.count)
+    levels = len(sums.number)
     # In float64 the difference loses nothing: x is of the size of a shell, or of a radius.
     variance = sums.squares / sums.some - (sums.total / sums.some).square()
-    plural = (sums.count > 1).to(variance.dtype)
+    plural = (sums.number > 1).to(variance.dtype)
     plural[-1] = 0  # the last level is one point
     return variance * (scale * (levels - 1) / levels), plural / plural.sum().clamp_min(1)
 
@@ -299,7 +301,7 @@ class _Geometry(torch.autograd.Function):
         return tuple(torch.tensor(term, dtype=radius.dtype) for term in rows.terms())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Any:
         _ = ctx.saved_tensors
         return None, ctx.rows.gradient(*(g.item() for g in grads))
@@ -367,6 +369,23 @@ class LevelRows:
         place = self._found.data_ptr()
         _levels.gradient(*self._common(), place, hierarchy, richness, separation, out.data_ptr())
         return out
+
+    @staticmethod
+    def take(table: Tensor, valuation: Tensor) -> Tensor:
+        """The row of a table (n + 1, width) for the valuation of each row: (batch, width).
+
+        Valuations are in 0..n: they are not looked at.
+        """
+        n, width = len(valuation), table.shape[1]
+        out = torch.empty((n, width))
+        _levels.take(n, width, valuation.data_ptr(), table.data_ptr(), out.data_ptr())
+        return out
+
+    @staticmethod
+    def give(rows: Tensor, valuation: Tensor, table: Tensor) -> None:
+        """Add each row (batch, width) to the row of a table (n + 1, width) for its valuation."""
+        n, width = rows.shape
+        _levels.give(n, width, valuation.data_ptr(), rows.data_ptr(), table.data_ptr())
 
     def _common(self) -> tuple[Any, ...]:
         return (
@@ -500,14 +519,15 @@ def geometry_losses(
         TypeError: what one of them refuses: dtypes, or numbers of the wrong kind.
         ValueError: shapes or devices that do not fit, no rows, or a number out of range.
     """
-    if not isinstance(richness_floor, Tensor):
-        _check_number(richness_floor, "richness_floor", 0.0, closed=True)
     _check_number(margin, "margin", 0.0, 0.5)
+    if total is not None and not callable(total):
+        raise TypeError(f"total: expected a function, got {type(total).__name__}: {total!r}")
     # Shapes, kinds and devices are checked there; of several processes one may have no rows.
     offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
+    _check_scalar(richness_floor, "richness_floor", radius, closed=True)
     if total is None and not len(radius):
         _check_rows(radius, valuation, "radius, valuation")
-    if LevelRows.fit(radius, radius_max, richness_floor):
+    if n_digits < _MOST_LEVELS and LevelRows.fit(radius, radius_max, richness_floor):
         rows = LevelRows(
             radius,
             valuation,
@@ -525,7 +545,7 @@ def geometry_losses(
     width = radius_max / (n_digits + 1)
     terms = (
         _hierarchy(sums),
-        _richness(sums, width * width / richness_floor) if wanted else sums.count.new_zeros(()),
+        _richness(sums, width * width / richness_floor) if wanted else sums.number.new_zeros(()),
         _separation(sums),
     )
     return GeometryLosses(*(term.to(radius.dtype) for term in terms))

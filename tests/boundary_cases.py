@@ -154,6 +154,7 @@ RADIUS_MAX = Argument(
         *made("meta", lambda v, m: torch.ones((), device="meta"), "meta"),
     ),
 )
+TENSORS = ("two numbers", "integer", "meta")
 MARGIN = Argument(lambda m: 0.1, (*REALS, *given(0.0, 0.5, -0.1)))
 FLOOR = Argument(lambda m: 0.01, (*REALS, *given(-0.1)))
 RADIUS = Argument(lambda m: m.normal(4, m.rows).detach().abs().requires_grad_(m.grad), COLUMN)
@@ -215,8 +216,21 @@ def loss_cases() -> list[Case]:
                 "valuation": LEVELS,
                 "n_digits": COUNT,
                 "radius_max": RADIUS_MAX,
-                "richness_floor": FLOOR,
+                "richness_floor": Argument(
+                    FLOOR.make, (*FLOOR.spoils, *(s for s in RADIUS_MAX.spoils if s.label in TENSORS))
+                ),
                 "margin": MARGIN,
+                "total": Argument(lambda m: torch.clone, given(3, "total", [])),
+            },
+        ),
+        Case(
+            losses.geometry_losses,
+            {
+                "radius": RADIUS,
+                "valuation": LEVELS,
+                "n_digits": COUNT,
+                "radius_max": Argument(lambda m: torch.tensor(3.0), RADIUS_MAX.spoils),
+                "richness_floor": Argument(lambda m: torch.tensor(0.01, dtype=m.dtype)),
             },
         ),
     ]

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ternvae.manifolds import ManifoldParameter, PoincareBall, RiemannianAdam, WrappedNormal, math
+from ternvae.manifolds import (
+    ManifoldParameter,
+    PoincareBall,
+    RiemannianAdam,
+    WrappedNormal,
+    latent,
+    math,
+)
 from ternvae.manifolds.normal import kl_monte_carlo
 from ternvae.manifolds.numerics import limit_of
 from tests.boundary import (
@@ -287,6 +294,55 @@ def normal() -> list[Case]:
     return cases
 
 
+# --- from an encoder to a decoder -----------------------------------------------------------
+
+
+def latent_cases() -> list[Case]:
+    def radii(m: Material) -> Tensor:
+        return m.normal(5, m.rows).detach().abs().requires_grad_(m.grad)
+
+    endless = made("endless", lambda v, m: PoincareBall(C), "max_radius")
+    ball = Argument(lambda m: PoincareBall(C, max_radius=0.9), (*given(None, C), *endless))
+    column = (*NO_TENSOR, *NO_FLOATS, *RANK_0, *META, *ROWS)
+    matrix = (*NO_TENSOR, *NO_FLOATS, *RANK_0, *RANK_1, *META, *ROWS, *WIDTH)
+    # Of another width or rank, or with more rows: then radii are too few, or too many.
+    direction = (*NO_TENSOR, *NO_FLOATS, *RANK_0, *META, *ROWS)
+    vectors = {
+        name: Argument(lambda m, k=k: m.normal(k, m.rows, m.width), matrix)
+        for k, name in enumerate(("direction", "log_scale", "noise"), 1)
+    }
+    return [
+        Case(
+            latent.polar_point,
+            {
+                "ball": Argument(ball.make, given(None, C)),
+                "direction": Argument(lambda m: m.normal(1, m.rows, m.width), direction),
+                "radius": Argument(radii, column),
+            },
+        ),
+        Case(
+            latent.latent_sample,
+            {
+                "ball": ball,
+                **vectors,
+                "radius": Argument(radii, column),
+                "centre": Argument(lambda m: m.points(4), without_none(matrix)),
+            },
+        ),
+        Case(
+            latent.radius_at,
+            {
+                "ball": ball,
+                "share": Argument(
+                    lambda m: torch.rand(m.rows, dtype=m.dtype, generator=m.generator(6)),
+                    (*(s for s in NO_TENSOR if s.label != "3.5"), *NO_FLOATS),
+                ),
+            },
+        ),
+        Case(latent.radius_at, {"ball": ball, "share": Argument(lambda m: 0.5, REALS)}),
+    ]
+
+
 # --- the optimizer --------------------------------------------------------------------------
 
 
@@ -381,4 +437,4 @@ def constructors() -> list[Case]:
 
 
 FUNCTIONS = [case_of(getattr(math, name), method=False) for name in math.__all__]
-CASES = [*FUNCTIONS, *constructors(), *methods(), *normal(), *optimizer()]
+CASES = [*FUNCTIONS, *constructors(), *methods(), *normal(), *latent_cases(), *optimizer()]

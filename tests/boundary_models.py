@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ternvae import metrics
 from ternvae.manifolds import PoincareBall
-from ternvae.models import TernaryVAE
+from ternvae.models import TernaryVAE, dense
 from ternvae.padic import TernarySpace
 from tests.boundary import (
     BRANCH,
@@ -202,6 +202,14 @@ def model_cases() -> list[Case]:
         lambda m: space(m).sequences(indices(m)),
         (*NO_TENSOR, *dtype(torch.float32, torch.bool), *RANK_1, *WIDTH, *ROWS, *META),
     )
+    noise = Argument(
+        lambda m: torch.randn(m.rows, 2, generator=m.generator(4)),
+        (
+            *(s for s in NO_TENSOR if s.label != "None"),
+            *dtype(torch.float64, torch.float16, torch.int64),
+            *(*RANK_0, *RANK_1, *ONE_MORE, *ROWS, *WIDTH, *META),
+        ),
+    )
     lonely = (*INT64, *RANK_0, *ONE_MORE, *META)
     inside = Argument(
         lambda m: 0.2 * torch.randn(m.rows, 2, generator=m.generator(3)),
@@ -229,6 +237,7 @@ def model_cases() -> list[Case]:
         ),
     )
     return [
+        Case(dense.available, {}),
         Case(
             TernaryVAE,
             {
@@ -250,6 +259,19 @@ def model_cases() -> list[Case]:
                 "sequences": sequences,
                 "valuation": Argument(levels, (*lonely, *ROWS)),
                 "branch": BRANCHES,
+                "noise": noise,
+            },
+        ),
+        Case(
+            of["branch_call"],
+            {
+                "self": MODEL,
+                "sequences": Argument(
+                    sequences.make, tuple(s for s in sequences.spoils if s.label != ROWS[0].label)
+                ),
+                "branch": BRANCHES,
+                "noise": Argument(noise.make, (*noise.spoils, *given(None))),
+                "centre": noise,
             },
         ),
         Case(

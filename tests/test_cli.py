@@ -87,7 +87,7 @@ BAD = [
     (["train", "--training.lr"], "--training.lr needs a value"),
     (["train", "--training.lr", "1", "--training.lr", "2"], "--training.lr is given twice"),
     (["train", "--space.n_digits", "21"], "space.n_digits: must be at most 20 (got 21)"),
-    (["train", "--space.n_digits", "3"], "a batch of 512 exceeds the 3^3 = 27 sequences"),
+    (["train", "--space.n_digits", "3"], "a batch of 1024 exceeds the 3^3 = 27 sequences"),
     (["train", "--seed", "-1"], "seed: must be at least 0 (got -1)"),
     (["train", "--seed", "x"], "seed: expected an integer (got 'x')"),
     (["train", "--device", "cuda:99"], "device: 'cuda:99' is not there; choose from auto, cpu"),

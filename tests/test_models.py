@@ -184,8 +184,9 @@ def test_the_whole_allowed_radius_is_in_reach() -> None:
     with torch.no_grad():
         encoder(model, "B").projection.radius[-1].bias.fill_(30.0)
         assert largest_share(model, model.embed(ALL)) == pytest.approx(0.95, rel=1e-6)
+        # In one call the sigmoid ends at the smallest normal number of float32.
         encoder(model, "B").projection.radius[-1].bias.fill_(-1000.0)
-        assert largest_share(model, model.embed(ALL)) == 0
+        assert largest_share(model, model.embed(ALL)) < 1e-37
 
 
 @both

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from ternvae.analysis import analyze
 from ternvae.checkpoint import load_checkpoint
 from ternvae.trainer import steps as steps_module
+from ternvae.training.by_hand import accumulate
 from ternvae.training.objective import TERMS, loss_terms
 from ternvae.training.optimisation import Optimisation
 from trials.runs import (
@@ -100,6 +101,14 @@ class Poison:
             found[self.name] = found[self.name] * 0 + self.value
         return found
 
+    def by_hand(self, *arguments: Any, **keywords: Any) -> list[float] | None:
+        """In place of :func:`accumulate`."""
+        found = _ACCUMULATE(*arguments, **keywords)
+        if found is not None and self.kind == "loss term" and self.seen == self.at:
+            self.name = self.draw.choice(TERMS)
+            found[TERMS.index(self.name)] = self.value
+        return found
+
     def _inject(self, own: Optimisation) -> list[Any]:
         if self.kind == "loss term":
             return []
@@ -128,7 +137,7 @@ def place(step: int) -> str:
     return f"Epoch {(step - 1) // STEPS + 1}, step {(step - 1) % STEPS + 1} of {STEPS}:"
 
 
-_STEP, _LOSS_TERMS = Optimisation.step, loss_terms
+_STEP, _LOSS_TERMS, _ACCUMULATE = Optimisation.step, loss_terms, accumulate
 
 
 def _with(gradient: Tensor, spot: int, value: float) -> Tensor:
@@ -155,6 +164,7 @@ def poisoned(given: Poison) -> Iterator[None]:
     with (
         mock.patch.object(Optimisation, "step", step),
         mock.patch.object(steps_module, "loss_terms", given.terms),
+        mock.patch.object(steps_module, "accumulate", given.by_hand),
     ):
         yield
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ternvae.first_order import first_order
 from ternvae.manifolds import numerics as num
 from ternvae.manifolds import programs
 from ternvae.manifolds.arguments import check_beside, check_real, check_tensor, check_vectors
@@ -70,7 +70,7 @@ def radius_at(ball: PoincareBall, share: Tensor | float) -> Tensor | float:
     c = ball._c
     if isinstance(c, Tensor):
         whole = ball.hyperbolic_radius_max
-        return share * (whole.to(share) if isinstance(share, Tensor) else whole.item())
+        return share * (whole.to(share) if isinstance(share, Tensor) else float(whole.detach()))
     return share * (2.0 / math.sqrt(c) * math.atanh(ball.max_radius))
 
 
@@ -161,12 +161,14 @@ def _apply(ball: PoincareBall, rows: list[Tensor]) -> Values:
         # Somebody wants to see the operations, or the derivative with respect to c.
         m = Metric(_double(c), call.rim, False, rows[0].dtype)
         found = Latent.forward(m, call.region, *rows)
-        return Values(*(value.to(rows[0].dtype) for value in found))
+        values = Values(*(value.to(rows[0].dtype) for value in found))
+        # To the bit the points of whoever asks for them alone.
+        return values._replace(points=polar_point(ball, rows[0], rows[-1].squeeze(-1)))
     return Values(*_LatentFunction.apply(call, *rows))  # type: ignore[no-untyped-call]
 
 
 class LatentCall:
-    """:class:`Latent` on rows, outside of any graph.
+    """:class:`Latent` on rows, outside of any graph; check-free.
 
     Args:
         c: curvature.
@@ -203,10 +205,10 @@ class LatentCall:
 
     def backward(self, grads: Values) -> list[Tensor]:
         """The gradients of the rows; that of the points may be None."""
-        rows, given = self._rows, [g if g is None else _rows(g) for g in grads]
-        vectors = [*(g for g in given[:2] if g is not None), *rows[:-1]]
-        numbers = [*given[2:], rows[-1]]
-        formula = _BACKWARD[len(rows) == 4, given[0] is not None]
+        rows, given = self._rows, [_rows(g) for g in grads if g is not None]
+        # Of the gradients the last two are numbers; that of the points is the first.
+        vectors, numbers = [*given[:-2], *rows[:-1]], [*given[-2:], rows[-1]]
+        formula = _BACKWARD[len(rows) == 4, grads.points is not None]
         if programs.fits([*vectors, *numbers]):
             found = [torch.empty_like(t) for t in rows]
             programs.evaluate(
@@ -257,7 +259,7 @@ class _LatentFunction(torch.autograd.Function):
         return tuple(call.forward())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Any:
         _ = ctx.saved_tensors
         return None, *ctx.call.backward(Values(*grads))

@@ -18,9 +18,11 @@ __all__ = [
     "available",
     "check_batch",
     "check_branch",
+    "check_draws",
     "check_dropout",
     "check_flag",
     "check_levels",
+    "check_sequences",
     "count",
 ]
 
@@ -74,6 +76,17 @@ def check_batch(sequences: object, valuation: object, n_digits: int, device: tor
         TypeError: sequences that are no integers, or valuations that are not int64.
         ValueError: shapes or devices that do not fit.
     """
+    given = _integers(sequences)
+    levels = check_levels(valuation, device)
+    if given.shape != (*levels.shape, n_digits):
+        raise ValueError(
+            f"expected sequences of shape (batch, {n_digits}) and valuations of shape (batch,), "
+            f"got {tuple(given.shape)} and {tuple(levels.shape)}"
+        )
+    _check_device("sequences", given, device)
+
+
+def _integers(sequences: object) -> Tensor:
     if not isinstance(sequences, Tensor):
         raise TypeError(
             f"sequences must be a tensor, got {type(sequences).__name__}: "
@@ -83,13 +96,34 @@ def check_batch(sequences: object, valuation: object, n_digits: int, device: tor
         raise TypeError(
             f"sequences must be signed integers, got {sequences.dtype}; convert with .long()"
         )
-    levels = check_levels(valuation, device)
-    if sequences.shape != (*levels.shape, n_digits):
+    return sequences
+
+
+def check_sequences(sequences: object, n_digits: int, device: torch.device) -> None:
+    """The same as :func:`check_batch`, of sequences alone."""
+    given = _integers(sequences)
+    if given.ndim != 2 or given.shape[1] != n_digits:
         raise ValueError(
-            f"expected sequences of shape (batch, {n_digits}) and valuations of shape (batch,), "
-            f"got {tuple(sequences.shape)} and {tuple(levels.shape)}"
+            f"expected sequences of shape (batch, {n_digits}), got {tuple(given.shape)}"
         )
-    _check_device("sequences", sequences, device)
+    _check_device("sequences", given, device)
+
+
+def check_draws(
+    name: str, draws: object, shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Raise unless ``draws``, a vector for each row of a batch, can go with the rest of it.
+
+    Raises:
+        TypeError: no tensor, or one of another dtype.
+        ValueError: another shape or device.
+    """
+    if not isinstance(draws, Tensor) or draws.dtype != dtype:
+        kind = str(draws.dtype) if isinstance(draws, Tensor) else type(draws).__name__
+        raise TypeError(f"{name} must be a tensor of {dtype}, got {kind}: {reprlib.repr(draws)}")
+    if draws.shape != shape:
+        raise ValueError(f"{name} must be of shape {shape}, got {tuple(draws.shape)}")
+    _check_device(name, draws, device)
 
 
 def check_levels(valuation: object, device: torch.device) -> Tensor:

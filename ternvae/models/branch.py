@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from ternvae.first_order import first_order
 from ternvae.manifolds import PoincareBall
 from ternvae.manifolds.latent import LatentCall, Values, radius_at
 from ternvae.models import dense
-from ternvae.models.layers import BranchOutput, Encoder
+from ternvae.models.layers import BranchOutput, Encoder, wire_sample
 
 __all__ = ["BranchCall", "run_branch"]
 
 
 class BranchCall:
-    """A branch, ready to run on a batch, outside of any graph.
+    """A branch, ready to run on a batch, outside of any graph; check-free.
 
     Attributes:
         layers: the calls of the encoder and of the decoder.
@@ -66,7 +66,7 @@ class BranchCall:
         if isinstance(ball._c, Tensor) or noise.dtype is not torch.float32:
             return None
         whole = radius_at(ball, 1.0)
-        encoding = dense.prepare(encoder, wire_encoder, sequences, noise, whole=whole)
+        encoding = dense.prepare(encoder, wire_sample, sequences, noise, whole=whole)
         # The decoder reads what is not there yet; noise has its shape.
         decoding = dense.prepare(model, wire_decoder, sequences, noise)
         if encoding is None or decoding is None:
@@ -129,7 +129,7 @@ class BranchCall:
 
 
 def run_branch(call: BranchCall, sequences: Tensor, centres: Tensor | None) -> BranchOutput:
-    """Run a branch as a node of the graph.
+    """Run a branch as a node of the graph; check-free in its values.
 
     Args:
         call: what :meth:`BranchCall.prepare` gave.
@@ -142,15 +142,6 @@ def run_branch(call: BranchCall, sequences: Tensor, centres: Tensor | None) -> B
     )
     logits = logits.view(*sequences.shape, 3)
     return BranchOutput(points, radius, logits, nll, posterior, prior)
-
-
-def wire_encoder(encoder: Encoder, wiring: dense.Wiring) -> None:
-    """Directions, radii, displacements and their weights."""
-    digits = encoder.features[0].in_features // 3
-    features = wiring.through(wiring.one_hot(digits), encoder, "features")
-    wiring.store(wiring.through(features, encoder.projection, "direction"))
-    wiring.store(wiring.share(wiring.through(features, encoder.projection, "radius")))
-    wiring.draw(wiring.through(features, encoder, "log_variance"))
 
 
 class _Branch(torch.autograd.Function):
@@ -167,7 +158,7 @@ class _Branch(torch.autograd.Function):
         return tuple(call.forward(keep=any(ctx.needs_input_grad)))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @first_order
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         _ = ctx.saved_tensors
         g_centre, found = ctx.call.backward(grads, ctx.needs_input_grad[2:])

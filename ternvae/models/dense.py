@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as _global
+
+from ternvae.first_order import first_order
 
 try:
     from ternvae.models import _dense  # type: ignore[attr-defined]
@@ -49,12 +50,12 @@ class _Step(NamedTuple):
     width_in: int
     width_out: int
     parameter: int = 0
-    index: int = 0
+    slot: int = 0
     epsilon: float = 0.0
 
 
 class Wiring:
-    """Writes down how the layers of a module hang together.
+    """Writes down how the layers of a module hang together; check-free.
 
     Registers are numbers; each stands for a matrix with a row for each row of the batch.
     """
@@ -63,7 +64,8 @@ class Wiring:
         self.steps: list[_Step] = []
         #: Where each layer was found, and of what type it was.
         self.layers: list[tuple[dict[str, Any], str, nn.Module, type]] = []
-        self.learned: list[tuple[dict[str, Any], str]] = []
+        #: Where each parameter is found, and its shape.
+        self.learned: list[tuple[dict[str, Any], str, tuple[int, ...]]] = []
         self.n_inputs = 0
         self.outputs: list[int] = []
         self.dropouts: list[nn.Dropout] = []
@@ -77,7 +79,7 @@ class Wiring:
     def load(self, width: int) -> int:
         """The next of the matrices that :func:`run` is given."""
         self.n_inputs += 1
-        return self._add(_Step("load", -1, 0, width, index=self.n_inputs - 1))
+        return self._add(_Step("load", -1, 0, width, slot=self.n_inputs - 1))
 
     def through(self, register: int, owner: nn.Module, name: str) -> int:
         """What ``owner.name`` makes of a register: a linear layer or a sequence of layers.
@@ -118,26 +120,26 @@ class Wiring:
         """
         columns = self.steps[register].width_out
         self.n_inputs += 1
-        self._add(_Step("draw", register, columns, 0, self.n_inputs - 1, index=len(self.outputs)))
+        self._add(_Step("draw", register, columns, 0, self.n_inputs - 1, slot=len(self.outputs)))
         self.outputs += [columns, 0]
 
     def _output(self, operation: str, register: int, width: int) -> None:
         columns = self.steps[register].width_out
-        self._add(_Step(operation, register, columns, 0, index=len(self.outputs)))
+        self._add(_Step(operation, register, columns, 0, slot=len(self.outputs)))
         self.outputs.append(width)
 
     def _add(self, step: _Step) -> int:
         self.steps.append(step)
         return len(self.steps) - 1
 
-    def _learn(self, layer: nn.Module) -> int:
-        for name in ("weight", "bias"):
+    def _learn(self, layer: nn.Module, weight: tuple[int, ...]) -> int:
+        for name, shape in (("weight", weight), ("bias", weight[:1])):
             self.possible &= layer._parameters.get(name) is not None
-            self.learned.append((layer._parameters, name))
+            self.learned.append((layer._parameters, name, shape))
         return len(self.learned) - 2
 
     def _linear(self, register: int, layer: nn.Linear) -> int:
-        place = self._learn(layer)
+        place = self._learn(layer, (layer.out_features, layer.in_features))
         return self._add(
             _Step("linear", register, layer.in_features, layer.out_features, parameter=place)
         )
@@ -156,7 +158,7 @@ class Wiring:
                 register = self._add(_Step("silu", register, width, width))
             elif type(layer) is nn.LayerNorm and type(following) is nn.SiLU:
                 self.possible &= layer.normalized_shape == (width,)
-                place = self._learn(layer)
+                place = self._learn(layer, (width,))
                 register = self._add(
                     _Step("norm_silu", register, width, width, place, epsilon=layer.eps)
                 )
@@ -191,6 +193,13 @@ class _Network:
         self.learned = wiring.learned
         self.outputs = wiring.outputs
         self.n_inputs = wiring.n_inputs
+        of = {s.operation: s for s in wiring.steps}
+        sequenced = of.get("one_hot") or of.get("nll")
+        #: How many digits sequences have, and how many columns each matrix that is loaded has.
+        self._digits = sequenced and max(sequenced.width_in, sequenced.width_out) // 3
+        self._widths = [
+            s.width_out or s.width_in for s in wiring.steps if s.operation in ("load", "draw")
+        ]
         self.dropouts = wiring.dropouts
         room = max(len(wiring.learned), len(wiring.outputs), wiring.n_inputs)
         self.possible = wiring.possible and room <= _MOST
@@ -208,11 +217,25 @@ class _Network:
 
     def parameters(self) -> list[Tensor] | None:
         """Weights and biases in the order of the code; None if the extension cannot read one."""
-        found = [place[name] for place, name in self.learned]
-        for each in found:
-            if not (each.dtype is torch.float32 and each.is_cpu and each.is_contiguous()):
+        found = []
+        for place, name, shape in self.learned:
+            each = place[name]
+            if not (
+                each.dtype is torch.float32
+                and each.is_cpu
+                and each.shape == shape
+                and each.is_contiguous()
+            ):
                 return None
+            found.append(each)
         return found
+
+    def fits(self, sequences: Tensor | None, inputs: Sequence[Tensor]) -> bool:
+        """Whether matrices have the shapes that are read: modules say what is wrong with others."""
+        given = [tuple(each.shape) for each in ([] if sequences is None else [sequences])]
+        given += [tuple(each.shape) for each in inputs]
+        widths = [*([] if self._digits is None else [self._digits]), *self._widths]
+        return given == [(*given[0][:1], width) for width in widths]
 
 
 def _encode(steps: list[_Step]) -> tuple[bytes, int]:
@@ -227,7 +250,7 @@ def _encode(steps: list[_Step]) -> tuple[bytes, int]:
             s.width_in,
             s.width_out,
             s.parameter,
-            s.index,
+            s.slot,
             columns if kept else -1,
             s.epsilon,
         )
@@ -257,7 +280,7 @@ def available() -> bool:
 
 
 class Call:
-    """A network, and the tensors that it is about to read.
+    """A network, and the tensors that it is about to read; check-free.
 
     Attributes:
         tensors: the matrices that it loads, then its parameters.
@@ -393,7 +416,7 @@ def prepare(
             return None
         sequences = sequences.long().contiguous()
     network = _network_of(owner, wire)
-    if network is None or not network.possible:
+    if network is None or not network.possible or not network.fits(sequences, inputs):
         return None
     if any(layer.training and layer.p > 0 for layer in network.dropouts):
         return None
@@ -404,14 +427,20 @@ def prepare(
 
 
 def run(
-    owner: nn.Module, wire: Wire, sequences: Tensor | None, *inputs: Tensor
+    owner: nn.Module,
+    wire: Wire,
+    sequences: Tensor | None,
+    *inputs: Tensor,
+    whole: float = 1.0,
 ) -> tuple[Tensor, ...] | None:
-    """Run the layers of a module as they are wired, as a node of the graph; see :func:`prepare`.
+    """Run the layers of a module as they are wired, as a node of the graph; check-free in values.
+
+    See :func:`prepare`.
 
     Returns:
         The outputs in their order, float32, or None where the modules have to be called.
     """
-    call = prepare(owner, wire, sequences, *inputs)
+    call = prepare(owner, wire, sequences, *inputs, whole=whole)
     if call is None:
         return None
     if torch.is_grad_enabled():
@@ -443,7 +472,7 @@ def _somebody_watches() -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch.is_autocast_enabled("cpu")
-        or _global._has_any_global_hook()
+        or _global._has_any_global_hook()  # type: ignore[no-untyped-call]
     )
 
 
@@ -458,7 +487,7 @@ class _Run(torch.autograd.Function):
         return call.forward(keep=True)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @first_order
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         _ = ctx.saved_tensors
         return None, *ctx.call.backward(grads, ctx.needs_input_grad[1:])

@@ -154,7 +154,15 @@ class Encoder(nn.Module):
 
     def centres(self, sequences: Tensor) -> Tensor:
         """Only the centres of the posteriors, (batch, latent_dim)."""
-        found = dense.run(self, _wire_centres, sequences)
+        ball = self.projection.ball
+        found = None
+        if not (self.projection.float64 or isinstance(ball._c, Tensor)):
+            # To the bit what a branch of the model makes of them in one call.
+            found = dense.run(self, _wire_centres, sequences, whole=radius_at(ball, 1.0))
+        if found is not None:
+            direction, radius = found
+            return polar_point(ball, direction, radius.squeeze(-1))
+        found = dense.run(self, _wire_heads, sequences)
         if found is not None:
             return self.projection.points(*found)
         features = self._features(sequences)
@@ -169,16 +177,33 @@ class Encoder(nn.Module):
         return features
 
 
+def _wire_features(encoder: Encoder, wiring: dense.Wiring) -> int:
+    columns: int = encoder.features[0].in_features  # type: ignore[assignment]  # a linear layer
+    return wiring.through(wiring.one_hot(columns // 3), encoder, "features")
+
+
 def _wire_centres(encoder: Encoder, wiring: dense.Wiring) -> int:
-    digits = encoder.features[0].in_features // 3
-    features = wiring.through(wiring.one_hot(digits), encoder, "features")
+    features = _wire_features(encoder, wiring)
+    wiring.store(wiring.through(features, encoder.projection, "direction"))
+    wiring.store(wiring.share(wiring.through(features, encoder.projection, "radius")))
+    return features
+
+
+def _wire_heads(encoder: Encoder, wiring: dense.Wiring) -> int:
+    features = _wire_features(encoder, wiring)
     for head in ("direction", "radius"):
         wiring.store(wiring.through(features, encoder.projection, head))
     return features
 
 
-def _wire_posterior(encoder: Encoder, wiring: dense.Wiring) -> None:
+def wire_sample(encoder: Encoder, wiring: dense.Wiring) -> None:
+    """Directions, radii, displacements and the weights of these."""
     features = _wire_centres(encoder, wiring)
+    wiring.draw(wiring.through(features, encoder, "log_variance"))
+
+
+def _wire_posterior(encoder: Encoder, wiring: dense.Wiring) -> None:
+    features = _wire_heads(encoder, wiring)
     wiring.store(wiring.through(features, encoder, "log_variance"))
 
 

@@ -20,9 +20,11 @@ from ternvae.models.arguments import (
     available,
     check_batch,
     check_branch,
+    check_draws,
     check_dropout,
     check_flag,
     check_levels,
+    check_sequences,
     count,
 )
 from ternvae.models.branch import BranchCall, run_branch
@@ -131,7 +133,8 @@ class TernaryVAE(nn.Module):
                 sample; None draws them from torch's global random state.
 
         Raises:
-            TypeError: sequences that are no integers, or valuations that are not int64.
+            TypeError: sequences that are no integers, valuations that are not int64, or noise of
+                another dtype.
             ValueError: shapes or devices that do not fit, or an unknown branch.
         """
         check_branch(branch)
@@ -177,8 +180,15 @@ class TernaryVAE(nn.Module):
             in float64, under autocast, with active dropout, hooks or other layers.
 
         Raises:
-            ValueError: an unknown branch.
+            TypeError: sequences that are no integers, or noise or centres of another dtype.
+            ValueError: shapes or devices that do not fit, or an unknown branch.
         """
+        device = self.prototypes.device
+        check_sequences(sequences, self.space.n_digits, device)
+        shape = (len(sequences), self.prototypes.shape[-1])
+        check_draws("noise", noise, shape, self.point_dtype, device)
+        if centre is not None:
+            check_draws("centre", centre, shape, self.point_dtype, device)
         return BranchCall.prepare(
             self,
             self.encoder(branch),

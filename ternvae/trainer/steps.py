@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from ternvae.config import Profile
 from ternvae.models import BRANCHES
 from ternvae.trainer.examination import Examination
 from ternvae.trainer.pace import Pace
-from ternvae.training.batches import Batch, BatchPlan, epoch_seed
+from ternvae.training.batches import Batch, BatchPlan, epoch_seed, step_seed
 from ternvae.training.by_hand import accumulate
 from ternvae.training.capture import Body, Graphs, Part, obstacle
 from ternvae.training.finite import Latch, NonFiniteError, check_step
@@ -30,10 +30,6 @@ __all__ = ["FIGURES", "Steps", "seeded"]
 
 #: What is known of each step and, on average, of each epoch.
 FIGURES = ("total", *TERMS, "gradient_norm")
-
-#: Draws of a step have a number beyond that of every batch, whose rows are drawn from the same
-#: seed by its number.
-_FIRST_DRAW = 2**32
 
 
 @dataclass
@@ -149,14 +145,14 @@ class Steps:
         self._set_rates(moment)
         told = self._is_told(number)
         before = self._sums.clone() if told else self._sums
-        self._seed(epoch_seed(seed, _FIRST_DRAW + self.done))
+        self._seed(step_seed(seed, self.done))
         floor = self.pace.richness_floor(moment)
         weights = self.pace.weights(moment, factors)
         numbers = self._on_device([*(weights[name] for name in TERMS), floor, number])
         parts = [Part(batch, partial(self._draw, batch)) for batch in group]
         take: Body = self._body if self._graphs is None else self._graphs.run
         try:
-            take(parts, numbers, floor > 0)
+            take(parts, numbers)
         except NonFiniteError as error:
             raise error.at(f"Epoch {epoch}, step {self.done + 1} of {len(self)}") from None
         if told:
@@ -165,21 +161,20 @@ class Steps:
 
     # --- what a graph can repeat ------------------------------------------------------------
 
-    def _body(self, parts: Sequence[Part], numbers: Tensor, has_floor: Hashable) -> None:
+    def _body(self, parts: Sequence[Part], numbers: Tensor) -> None:
         """A step, in which no number comes from the host.
 
         Args:
             parts: the batches whose gradients are averaged.
             numbers: the weights of the terms, the floor of richness, and the number of the step.
-            has_floor: whether that floor is above 0.
         """
         share = 1 / len(parts)
-        losses = [partial(self._loss, part, numbers, bool(has_floor), share) for part in parts]
+        losses = [partial(self._loss, part, numbers, share) for part in parts]
         together = self.processes.sum_ if self.processes.world > 1 else None
         norm = self.optimisation.step(losses, partial(self._check, numbers), together)
         self._sums[-1] += norm
 
-    def _loss(self, part: Part, numbers: Tensor, has_floor: bool, share: float) -> Tensor | None:
+    def _loss(self, part: Part, numbers: Tensor, share: float) -> Tensor | None:
         """The loss of one batch; it and its terms are added to the sums.
 
         None if its gradient has been added to the others, multiplied by ``share``.
@@ -207,7 +202,8 @@ class Steps:
                 self.optimisation.model,
                 batch,
                 branches=self._branches,
-                richness_floor=numbers[-2] if has_floor else 0.0,
+                # Of a target of 0 the floor is 0 throughout, and what is not there has no tensor.
+                richness_floor=numbers[-2] if self.profile.targets.richness > 0 else 0.0,
                 noise=noise,
                 total=total,
             )
@@ -253,7 +249,7 @@ class Steps:
         """Make all that this step draws a function of a seed."""
         self._noise.manual_seed(seed)
         if self.profile.model.dropout:  # masks are of this process's own rows
-            torch.manual_seed(epoch_seed(seed, self.processes.rank))
+            torch.manual_seed(step_seed(seed, self.processes.rank))
 
     def _draw(self, batch: Batch) -> Tensor:
         """Noise for the rows of this process, out of that for the whole batch."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ternvae.losses import LevelRows
@@ -83,17 +82,19 @@ def accumulate(
 def _prepared(
     model: TernaryVAE, batch: Batch, branches: Sequence[str], noise: Tensor
 ) -> dict[str, BranchCall] | None:
-    prototypes = model.prototypes
-    if prototypes.grad is None or prototypes._backward_hooks:
+    prototypes, grad = model.prototypes, model.prototypes.grad
+    if grad is None or prototypes._backward_hooks or not LevelRows.fit(prototypes):
+        return None
+    if not (prototypes.is_contiguous() and grad.is_contiguous() and batch.levels.is_contiguous()):
         return None
     calls: dict[str, BranchCall] = {}
     for branch, draw in zip(branches, noise.unbind(), strict=True):
-        centre = F.embedding(batch.levels, prototypes.detach()) if branch == "B" else None
+        centre = LevelRows.take(prototypes, batch.levels) if branch == "B" else None
         call = model.branch_call(batch.sequences, branch, draw, centre)
         if call is None or not all(layer.can_accumulate() for layer in call.layers):
             return None
         calls[branch] = call
-    return calls if LevelRows.fit(prototypes.detach()) else None
+    return calls
 
 
 def _of_rows(sums: list[float], branches: int, rows: int) -> tuple[float, float]:
@@ -124,4 +125,4 @@ def _backward(
         g_centre, _ = call.backward((None, g_radius, None, g_nll, g_posterior, g_prior))
         grad = model.prototypes.grad
         if g_centre is not None and grad is not None:
-            grad.index_add_(0, batch.levels, g_centre)
+            LevelRows.give(g_centre, batch.levels, grad)

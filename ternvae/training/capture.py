@@ -7,8 +7,9 @@ copied to the same place each time, and nothing that is recorded outlasts the me
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -21,8 +22,9 @@ __all__ = ["Body", "Graphs", "Part", "obstacle"]
 
 log = logging.getLogger("ternvae")
 
-#: Steps before one is recorded: PyTorch asks for some on the side, for what libraries set up there.
-WARM_UPS = 3
+#: Steps on the side before one is rehearsed and recorded: PyTorch asks for some, for all that
+#: libraries set up.
+WARM_UPS = 2
 
 
 class Part(NamedTuple):
@@ -37,9 +39,9 @@ class Part(NamedTuple):
     noise: Callable[[], Tensor]
 
 
-#: Takes one step, from the batches whose gradients are averaged, (k,) float64 numbers that change
-#: from step to step, and whatever else it depends on, which is no tensor.
-Body: TypeAlias = Callable[[Sequence[Part], Tensor, Hashable], None]
+#: Takes one step, from the batches whose gradients are averaged and (k,) float64 numbers that
+#: change from step to step.
+Body: TypeAlias = Callable[[Sequence[Part], Tensor], None]
 
 
 def obstacle(device: torch.device, *, processes: int, batches_per_step: int) -> str | None:
@@ -110,24 +112,24 @@ class Graphs:
         elif self._memory is not None and self._memory.addresses != self._where().addresses:
             self._forget()
 
-    def run(self, parts: Sequence[Part], numbers: Tensor, kind: Hashable) -> None:
+    def run(self, parts: Sequence[Part], numbers: Tensor) -> None:
         """Take a step; the arguments are those of the body.
 
-        It is recorded when one of its shape and kind comes for the second time: some come once.  If
-        recording fails, the reason is logged, and from then on no step is a graph.
+        It is recorded when one of its shape comes for the second time: some come only once.  If
+        that fails, the reason is logged, and from then on no step is a graph.
         """
         graph = None
         if self._reason is None:
             [(batch, noise)] = parts
             frozen = tuple(self._optimisation.frozen.values())
-            key = (len(batch.levels), batch.total, frozen, kind)
+            key = (batch.total, frozen)
             if key in self._seen:
                 drawn = noise()
                 parts = [Part(batch, lambda: drawn)]
                 graph = self._graphs.get(key) or self._try_to_record(key, batch, drawn, numbers)
             self._seen.add(key)
         if graph is None:
-            self._body(parts, numbers, kind)
+            self._body(parts, numbers)
             return
         graph.batch.sequences.copy_(batch.sequences)
         graph.batch.levels.copy_(batch.levels)
@@ -136,7 +138,7 @@ class Graphs:
         graph.replay()
 
     def _try_to_record(
-        self, key: Any, batch: Batch, noise: Tensor, numbers: Tensor
+        self, key: Hashable, batch: Batch, noise: Tensor, numbers: Tensor
     ) -> _Graph | None:
         try:
             return self._record(key, batch, noise, numbers)
@@ -146,8 +148,7 @@ class Graphs:
             self._tell(self._reason)
             return None
 
-    def _record(self, key: Any, batch: Batch, noise: Tensor, numbers: Tensor) -> _Graph:
-        *_, kind = key
+    def _record(self, key: Hashable, batch: Batch, noise: Tensor, numbers: Tensor) -> _Graph:
         # Indices are for those who make batches, not for those who learn from them.
         fixed = Batch(
             batch.indices.new_empty(0), batch.sequences.clone(), batch.levels.clone(), batch.total
@@ -156,7 +157,7 @@ class Graphs:
         parts = [Part(fixed, lambda: fixed_noise)]
 
         def step() -> None:
-            self._body(parts, fixed_numbers, kind)
+            self._body(parts, fixed_numbers)
 
         device = numbers.device
         devices = [device] if device.type == "cuda" else []
@@ -185,6 +186,8 @@ class Graphs:
 
     def _forget(self) -> None:
         """Drop all that is recorded; a pool of memory without graphs cannot be used again."""
+        if self._graphs and torch.cuda.is_available():
+            torch.cuda.synchronize()  # one of them may still be at work
         self._graphs.clear()
         self._seen.clear()
         self._memory, self._pool = None, None
@@ -204,22 +207,41 @@ def _warmed_up(
         Where all is from then on.
 
     Raises:
-        RuntimeError: it is not in the same place after each step.
+        RuntimeError: it is not in the same place after each step, or the host waits in one.
     """
-    before = where()
     with torch.cuda.device(device):
         main = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         side.wait_stream(main)
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    step()
                 before = where()
-                step()
-        main.wait_stream(side)
+                with _without_waiting():
+                    step()
+        finally:
+            main.wait_stream(side)
     after = where()
     if after.addresses != before.addresses:
         raise RuntimeError("a step moves the tensors that it works on")
     return after
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """A block in which it is an error if the host waits for the device.
+
+    A recording would fail for the same reason, and torch does not tidy up after one that has.
+    """
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype", UserWarning)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
 
 
 def _captured(step: Callable[[], None], device: torch.device, pool: Any) -> Callable[[], Any]:

@@ -117,12 +117,10 @@ def _extremes_of_frozen(parameters: Mapping[str, nn.Parameter]) -> list[Tensor]:
 
     Not a norm: the sum of the squares of huge weights would be infinite.
     """
-    kinds: dict[torch.dtype, list[Tensor]] = {}
-    for each in parameters.values():
-        if not each.requires_grad:
-            kinds.setdefault(each.dtype, []).append(each)
+    frozen = [each for each in parameters.values() if not each.requires_grad]
+    kinds = [[p for p in frozen if p.dtype is dtype] for dtype in {p.dtype for p in frozen}]
     # One concatenation takes a fraction of the time of a look at each.
-    flat = [torch._utils._flatten_dense_tensors(own) for own in kinds.values()]  # type: ignore[no-untyped-call]  # torch's own
+    flat = [torch._utils._flatten_dense_tensors(own) for own in kinds]  # type: ignore[no-untyped-call]  # torch's own
     return [extreme for each in flat for extreme in torch.aminmax(each)]
 
 

@@ -106,17 +106,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     short = {"training.batch_size": "27", "training.epochs": "12"}
     phases = {"curriculum.hierarchy_ramp_epochs": "4"}
     profile = soak._profile({**soak.ROW, **short, **phases})
-    restore = Steps.restore
+    seed, seen = Steps._seed, []
 
-    def forget(own: Steps, done: int, state: Any) -> None:
-        restore(own, done, state)
-        own._random = None
+    def forget(own: Steps, number: int) -> None:
+        """Draws that depend on how many steps this process did."""
+        seen.append(number)
+        seed(own, number + len(seen))
 
     with runs.one_thread():
         soak.Trainer(profile, folder / "alone", "cpu").fit()
         for _ in soak.interrupted_row(profile, folder / "resumed", 5):
             pass
-        with mock.patch.object(Steps, "restore", forget):
+        with mock.patch.object(Steps, "_seed", forget):
             for _ in soak.interrupted_row(profile, folder / "forgetful", 5):
                 pass
     return {path.name: path for path in folder.iterdir()}
@@ -126,7 +127,7 @@ def test_a_sound_resumption_is_no_difference(pair: dict[str, Path]) -> None:
     assert module("trials.runs").differences(pair["alone"], pair["resumed"]) == []
 
 
-def test_a_resumption_that_drops_the_random_state_is_one(pair: dict[str, Path]) -> None:
+def test_a_resumption_that_draws_anew_is_one(pair: dict[str, Path]) -> None:
     runs = module("trials.runs")
     found = runs.differences(pair["alone"], pair["forgetful"])
     assert any(each.startswith("checkpoints: ") for each in found)
@@ -256,8 +257,8 @@ def test_a_check_that_comes_after_the_update_fails_the_trial(tmp_path: Path) -> 
     poison = module("trials.poison")
     real = Optimisation.step
 
-    def late(own: Any, losses: Any, check: Any = lambda norm: None) -> Any:
-        norm = real(own, losses)
+    def late(own: Any, losses: Any, check: Any, reduce: Any) -> Any:
+        norm = real(own, losses, reduce=reduce)
         check(norm)
         return norm
 

@@ -141,7 +141,7 @@ def test_all_problems_come_at_once_in_order(lines_of: LinesOf) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ({"space.n_digits": "3"}, ["space.n_digits: a batch of 512 exceeds the 3^3 = 27 sequences of the space; set training.batch_size to at most 27 (got 3)"]),
+        ({"space.n_digits": "3"}, ["space.n_digits: a batch of 1024 exceeds the 3^3 = 27 sequences of the space; set training.batch_size to at most 27 (got 3)"]),
         ({"training.batch_size": "20000"}, ["training.batch_size: a batch of 20000 exceeds the 3^9 = 19683 sequences of the space; set training.batch_size to at most 19683 (got 20000)"]),
         ({"space.n_digits": "1", "training.batch_size": "4"}, ["training.batch_size: a batch of 4 exceeds the 3^1 = 3 sequences of the space; set training.batch_size to at most 3 (got 4)"]),
         ({"targets.hierarchy_B": "-0.9"}, ["targets.hierarchy_B: -0.9 is beyond the ceiling -0.8320503 at 9 digits, which only radii tied inside a level can pass; ask for -0.8321 or more (got -0.9)"]),
@@ -156,7 +156,7 @@ def test_all_problems_come_at_once_in_order(lines_of: LinesOf) -> None:
         # An empty argument is no null.
         ({"training.encoder_a_lr_scale": "", "frozen_checkpoint.path": "", "training.lr": "", "training.use_amp": ""}, ["training.encoder_a_lr_scale: expected a number or null (got '')", "frozen_checkpoint.path: must not be empty (got '')", "training.lr: expected a number (got '')", "training.use_amp: expected true or false (got '')"]),
         # A bad value, and a conflict among the good ones.
-        ({"training.max_grad_norm": "0", "space.n_digits": "3"}, ["training.max_grad_norm: must be greater than 0 (got 0)", "space.n_digits: a batch of 512 exceeds the 3^3 = 27 sequences of the space; set training.batch_size to at most 27 (got 3)"]),
+        ({"training.max_grad_norm": "0", "space.n_digits": "3"}, ["training.max_grad_norm: must be greater than 0 (got 0)", "space.n_digits: a batch of 1024 exceeds the 3^3 = 27 sequences of the space; set training.batch_size to at most 27 (got 3)"]),
         # Nothing is said about how a value that is in doubt combines with others.
         ({"training.epochs": "5", "scheduler.warmup_epochs": "x"}, ["scheduler.warmup_epochs: expected a number (got 'x')"]),
         ({"training.lr": "1e-7", "scheduler.eta_mn": "2"}, ["scheduler.eta_mn: unknown key, did you mean 'scheduler.eta_min'? (got '2')"]),
@@ -180,7 +180,7 @@ def test_bad_command_lines_are_refused(
 def test_a_conflict_is_blamed_on_what_was_set_last(lines_of: LinesOf) -> None:
     Path("small.yaml").write_text("space:\n  n_digits: 3\n", encoding="utf-8")
     assert lines_of(resolve_profile, config="small.yaml")[0].startswith(
-        "small.yaml:2:13: space.n_digits: a batch of 512 exceeds"
+        "small.yaml:2:13: space.n_digits: a batch of 1024 exceeds"
     )
     assert lines_of(resolve_profile, None, "small.yaml", {"training.batch_size": 28})[0].startswith(
         "command line: training.batch_size: a batch of 28 exceeds"

@@ -220,7 +220,7 @@ def test_radii_are_shares_of_the_largest_in_use(learnable: bool) -> None:
     for c in CURVATURES:
         ball = ball_of(c, 0.9, learnable)
         most = 2 / math.sqrt(c) * math.atanh(0.9)
-        assert float(ball.hyperbolic_radius_max) == pytest.approx(most, rel=1e-14)
+        assert float(ball.hyperbolic_radius_max.detach()) == pytest.approx(most, rel=1e-14)
         assert radius_at(ball, 0.25) == pytest.approx(0.25 * most, rel=1e-14)
         for dtype in (torch.float32, torch.float64):
             share = torch.rand(2, 3, dtype=dtype)
@@ -520,9 +520,8 @@ def test_a_second_derivative_is_refused_and_not_wrong() -> None:
     rows = rows_of(1.0, 4)
     inputs = leaves(rows)
     found = latent_sample(ball_of(1.0), **dict(zip(rows, inputs, strict=True)))
-    (gradient,) = torch.autograd.grad(found.tangent.sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="a first derivative only"):
+        torch.autograd.grad(found.tangent.sum(), inputs[0], create_graph=True)
 
 
 # --- what does not fit ----------------------------------------------------------------------

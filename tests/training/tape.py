@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,42 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import ternvae.losses
 import ternvae.manifolds.programs
 import ternvae.models.dense
+from ternvae.config import Profile, load_profile
 from ternvae.manifolds import PoincareBall, RiemannianAdam, updates
 from ternvae.trainer import Trainer
 from ternvae.trainer.steps import FIGURES
 from ternvae.training.finite import Latch
 from ternvae.training.optimisation import _keep_on_device
+
+#: 81 sequences: 3 steps of 27 rows and a shorter one make an epoch.
+SMALL: dict[str, Any] = {
+    "space.n_digits": 4,
+    "targets.Q_enhanced": 1.0,
+    "training.batch_size": 27,
+    "training.epochs": 4,
+    "training.weight_decay": 0.01,
+    "training.max_grad_norm": 0.5,
+    "model.hidden_dim": 8,
+    "model.latent_dim": 4,
+    "model.dropout": 0.25,
+    "scheduler.warmup_epochs": 1.0,
+    "curriculum.enabled": True,
+    "curriculum.coverage_first_epochs": 1,
+    "curriculum.hierarchy_ramp_epochs": 2,
+    "curriculum.richness_preserve_epochs": 1,
+}
+
+#: Settings of such a run in which other operations are recorded.
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"model__learnable_curvature": True},
+    {"model__mathematical_precision": True},
+    {"model__dropout": 0.0, "training__use_amp": True},
+    {"targets__richness": 0.0},
+]
 
 #: What makes the host wait for a device, or the shape of a result depend on values.
 HOST = (
@@ -31,12 +61,19 @@ HOST = (
 )
 
 
+def small(execution: str = "cuda_graph", **overrides: Any) -> Profile:
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    given = SMALL | dotted | {"training.execution": execution}
+    return load_profile("mathematical_foundation", given)
+
+
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Writes down what is done, and does it again; refuses what a CUDA graph refuses."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.pool: object = None
         self.replays = 0
 
     @property
@@ -84,10 +121,14 @@ def use_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
         return made[-1]
 
     def recording(tape: Tape, pool: object) -> AbstractContextManager[Any]:
-        assert pool is not None
+        assert pool is not None and modes[-2:] == ["error", "default"]
+        tape.pool = pool
         return tape
 
     monkeypatch.setattr("ternvae.trainer.steps.obstacle", lambda *_, **__: None)
+    modes: list[Any] = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
     monkeypatch.setattr(torch.cuda, "graph", recording)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
@@ -101,6 +142,7 @@ def use_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all take the way that it takes where the host cannot see the numbers."""
     monkeypatch.setattr(ternvae.models.dense, "_dense", None)
+    monkeypatch.setattr(ternvae.losses, "_levels", None)
     monkeypatch.setattr(ternvae.manifolds.programs, "_tiles", None)
     monkeypatch.setattr(PoincareBall, "_c", property(lambda ball: ball.c))
     monkeypatch.setattr(updates, "_bias_corrections", _corrections)
@@ -134,3 +176,13 @@ def epochs(
         means = trainer.steps.run(epoch, lambda: False)
         assert means is not None
         yield means
+
+
+def trained(
+    profile: Profile, folder: Path, last: int = 4, frozen: tuple[int, ...] = (2,)
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Weights and moments after some epochs, and the figures of each."""
+    trainer = Trainer(profile, folder, "cpu")
+    watch_on_device(trainer)
+    figures = list(epochs(trainer, lambda epoch: epoch in frozen, last))
+    return {name: each.clone() for name, each in trainer.optimisation.tensors().items()}, figures

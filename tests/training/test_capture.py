@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from ternvae.config import Profile, load_profile
 from ternvae.trainer import Trainer
-from ternvae.trainer.steps import FIGURES
 from ternvae.training import capture
-from ternvae.training.batches import Batch
-from ternvae.training.capture import Part, obstacle
-from ternvae.training.finite import Latch, NonFiniteError
-from ternvae.training.optimisation import Optimisation
+from ternvae.training.capture import obstacle
+from ternvae.training.finite import NonFiniteError
 from tests.observing import Said
 from tests.runs import differing, fit, same
-from tests.training.tape import Tape, as_on_a_device, epochs, use_tapes, watch_on_device
-
-#: 81 sequences: 3 steps of 27 rows and a shorter one make an epoch.
-SMALL: dict[str, Any] = {
-    "space.n_digits": 4,
-    "targets.Q_enhanced": 1.0,
-    "training.batch_size": 27,
-    "training.epochs": 4,
-    "training.weight_decay": 0.01,
-    "training.max_grad_norm": 0.5,
-    "model.hidden_dim": 8,
-    "model.latent_dim": 4,
-    "model.dropout": 0.25,
-    "scheduler.warmup_epochs": 1.0,
-    "curriculum.enabled": True,
-    "curriculum.coverage_first_epochs": 1,
-    "curriculum.hierarchy_ramp_epochs": 2,
-    "curriculum.richness_preserve_epochs": 1,
-}
-
-
-def small(execution: str = "cuda_graph", **overrides: Any) -> Profile:
-    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    given = SMALL | dotted | {"training.execution": execution}
-    return load_profile("mathematical_foundation", given)
-
-
-def trained(
-    profile: Profile, folder: Path, last: int = 4, frozen: tuple[int, ...] = (2,)
-) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights and moments after some epochs, and the figures of each."""
-    trainer = Trainer(profile, folder, "cpu")
-    watch_on_device(trainer)
-    figures = list(epochs(trainer, lambda epoch: epoch in frozen, last))
-    return {name: each.clone() for name, each in trainer.optimisation.tensors().items()}, figures
+from tests.training.tape import (
+    VARIANTS,
+    Tape,
+    as_on_a_device,
+    epochs,
+    small,
+    trained,
+    use_tapes,
+    watch_on_device,
+)
 
 
 @contextmanager
@@ -75,14 +43,6 @@ def told(lines: list[str]) -> list[str]:
 
 # --- the same numbers ---------------------------------------------------------------------------
 
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"model__learnable_curvature": True},
-    {"model__mathematical_precision": True},
-    {"model__dropout": 0.0, "training__use_amp": True},
-    {"targets__richness": 0.0},
-]
-
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
 def test_repeated_steps_end_with_the_bits_of_steps_one_by_one(
@@ -90,16 +50,20 @@ def test_repeated_steps_end_with_the_bits_of_steps_one_by_one(
 ) -> None:
     """Through a freeze and a thaw, with rates, weights and a floor that change at every step."""
     as_on_a_device(monkeypatch)
-    eager, eager_figures = trained(small("eager", **overrides), tmp_path / "eager")
+    last = 2 if overrides else 4
+    eager, eager_figures = trained(small("eager", **overrides), tmp_path / "eager", last)
     tapes = use_tapes(monkeypatch)
     with listening() as lines:
-        found, figures = trained(small(**overrides), tmp_path / "graph")
+        found, figures = trained(small(**overrides), tmp_path / "graph", last)
     assert told(lines) == []
     assert same(found, eager)
     assert figures == eager_figures
     assert len(eager) > 50
     # Whole batches are recorded in every state; the short ones once there were two of them.
-    assert [tape.replays for tape in tapes] == [2, 2, 2 + 3, 1]
+    assert [tape.replays for tape in tapes] == ([2, 2] if overrides else [2, 2, 2 + 3, 1])
+    # Graphs that are used in turn share their memory; torch refuses that of graphs that are gone.
+    assert len({id(tape.pool) for tape in tapes}) == (2 if overrides else 3)
+    assert overrides or tapes[2].pool is tapes[3].pool
 
 
 def test_nothing_is_recorded_twice_for_nothing(
@@ -109,6 +73,17 @@ def test_nothing_is_recorded_twice_for_nothing(
     tapes = use_tapes(monkeypatch)
     trained(small(), tmp_path / "run", last=5, frozen=())
     assert [tape.replays for tape in tapes] == [2 + 4 * 3, 4]
+
+
+def test_a_thaw_of_what_never_learned_is_no_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No moments are dropped and no gradients, so all is where it was but for what learns."""
+    as_on_a_device(monkeypatch)
+    eager, _ = trained(small("eager"), tmp_path / "eager", last=2, frozen=(1,))
+    use_tapes(monkeypatch)
+    found, _ = trained(small(), tmp_path / "graph", last=2, frozen=(1,))
+    assert same(found, eager)
 
 
 def test_recording_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +108,7 @@ def test_recording_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for flag in (0.0, 1.0):
         latch.flag.fill_(flag)
         before = state()
-        graphs._record((27, 27, (False, False), True), batch, noise, numbers)
+        graphs._record((27, (False, False)), batch, noise, numbers)
         assert same(state(), before)
 
 
@@ -151,90 +126,6 @@ def test_a_tape_is_as_blind_as_a_graph() -> None:
     assert y == 12.0
     with Tape(), pytest.raises(RuntimeError, match="_local_scalar_dense"):
         y.item()
-
-
-# --- what a device does alone ---------------------------------------------------------------
-
-#: What torch lists for CUDA as not deterministic, among the operations of a forward and a backward
-#: pass: see `torch.use_deterministic_algorithms`.
-NOT_DETERMINISTIC = {
-    *("index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_", "put", "put_"),
-    *("scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_"),
-    *("index_copy", "index_copy_", "index_select_backward", "gather", "embedding_bag"),
-    *("cumsum", "cumsum_", "histc", "bincount", "median", "nll_loss2d_forward", "atomic_add"),
-    *("_embedding_bag", "_embedding_bag_backward", "nll_loss2d_backward", "kthvalue"),
-}
-
-
-class NoHost(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
-    """Refuses tensors of the host beside those of a device; on the device meta none has values."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for each in tree_leaves((args, kwargs or {}, found)):
-            assert not (isinstance(each, Tensor) and each.is_cpu), func.name()
-        return found
-
-
-def refused(*_arguments: Any, **_keywords: Any) -> None:
-    raise AssertionError("a tensor was made from numbers of the host")
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("overrides", VARIANTS[:3], ids=str)
-def test_nothing_of_a_step_is_on_the_host(
-    overrides: dict[str, Any], frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No number is asked for, and none is sent, which would be the same in all repetitions."""
-    monkeypatch.setattr(torch, "_fused_adamw_", lambda *_, **__: None)  # meta has none
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
-    monkeypatch.setattr(Optimisation, "autocast", lambda *_: nullcontext())
-    trainer = Trainer(small(**overrides), tmp_path / "run", "cpu")
-    steps, model, meta = trainer.steps, trainer.model.to("meta"), torch.device("meta")
-    steps.optimisation = Optimisation(
-        model.train(), weight_decay=0.1, max_grad_norm=0.5, use_amp=False, capturable=True
-    )
-    steps.optimisation.freeze(encoder_a=frozen, encoder_b=False)
-    steps.device, steps._sums, steps._latch = meta, steps._sums.to(meta), Latch(FIGURES, meta)
-    steps.optimisation.heed(steps._latch.flag)
-    [batch, *_] = trainer.batches.epoch(1)
-    batch = Batch(
-        batch.indices.to(meta), batch.sequences.to(meta), batch.levels.to(meta), batch.total
-    )
-    noise = torch.empty(1 if frozen else 2, 27, 4, dtype=model.point_dtype, device=meta)
-    numbers = torch.empty(7, dtype=torch.float64, device=meta)
-    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (Tensor, "new_tensor")):
-        monkeypatch.setattr(owner, name, refused)  # they do not dispatch
-    for has_floor in (False, True, True):
-        with NoHost():  # type: ignore[no-untyped-call]  # torch's own
-            steps._body([Part(batch, lambda: noise)], numbers, has_floor)
-    for wrong in (
-        lambda: float(numbers.sum()),
-        lambda: numbers.new_tensor([1.0]),
-        lambda: numbers + torch.zeros(()),
-        lambda: torch.zeros(1).to(meta),
-    ):
-        with pytest.raises((RuntimeError, AssertionError)), NoHost():  # type: ignore[no-untyped-call]
-            wrong()
-
-
-@pytest.mark.parametrize("overrides", VARIANTS, ids=str)
-def test_no_operation_of_a_step_is_one_that_torch_calls_not_deterministic(
-    overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_on_a_device(monkeypatch)
-    tapes = use_tapes(monkeypatch)
-    trained(small(**overrides), tmp_path / "run", last=2)
-    assert len(tapes) == 2
-    for tape in tapes:
-        assert {"embedding", "embedding_dense_backward", "nll_loss_forward"} <= tape.names
-        assert not tape.names & NOT_DETERMINISTIC
-
-
-def test_matrix_products_are_in_full_float32() -> None:
-    """As torch has it, unless somebody asks for TF32; the trainer does not."""
-    assert torch.get_float32_matmul_precision() == "highest"
-    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_step_that_is_not_finite_is_found_in_a_graph_too(
@@ -361,45 +252,3 @@ def test_a_host_read_inside_a_step_makes_the_recording_fail(
         trained(small(), tmp_path / "graph", last=1)
     [line] = told(lines)
     assert "_local_scalar_dense is not permitted when stream is capturing;" in line
-
-
-# --- on a device --------------------------------------------------------------------------------
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("overrides", VARIANTS, ids=str)
-def test_on_cuda_graphs_end_with_the_bits_of_steps_one_by_one(
-    overrides: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ends = []
-    caplog.set_level(logging.INFO, logger="ternvae")
-    for execution in ("eager", "cuda_graph"):
-        trainer = Trainer(small(execution, **overrides), tmp_path / execution, "cuda")
-        figures = list(epochs(trainer, lambda epoch: epoch == 2, 4))
-        assert (trainer.steps._graphs is not None) == (execution == "cuda_graph")
-        ends.append(({n: t.cpu() for n, t in trainer.optimisation.tensors().items()}, figures))
-    assert "training.execution" not in caplog.text
-    assert ends[0][1] == ends[1][1]
-    assert same(ends[0][0], ends[1][0])
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("execution", ["eager", "cuda_graph"])
-def test_on_cuda_the_host_waits_for_no_step(
-    execution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = Trainer(small(execution), tmp_path / "run", "cuda")
-    list(epochs(trainer, lambda epoch: False, 2))
-    step = trainer.steps._step
-
-    def watched(*arguments: Any) -> None:
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            step(*arguments)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(trainer.steps, "_step", watched)
-    assert trainer.steps.run(3, lambda: False) is not None

@@ -45,7 +45,7 @@ class Region(NamedTuple):
 
 
 class Values(NamedTuple):
-    """Vectors, (n, width), and numbers per row, (n, 1)."""
+    """Vectors, (n, width), and numbers per row, (n, 1); holds them check-free."""
 
     points: Any
     tangent: Any
