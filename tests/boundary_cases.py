@@ -154,7 +154,7 @@ RADIUS_MAX = Argument(
         *made("meta", lambda v, m: torch.ones((), device="meta"), "meta"),
     ),
 )
-TENSORS = ("two numbers", "integer", "meta")
+NO_SCALARS = RADIUS_MAX.spoils[-3:]
 MARGIN = Argument(lambda m: 0.1, (*REALS, *given(0.0, 0.5, -0.1)))
 FLOOR = Argument(lambda m: 0.01, (*REALS, *given(-0.1)))
 RADIUS = Argument(lambda m: m.normal(4, m.rows).detach().abs().requires_grad_(m.grad), COLUMN)
@@ -216,9 +216,7 @@ def loss_cases() -> list[Case]:
                 "valuation": LEVELS,
                 "n_digits": COUNT,
                 "radius_max": RADIUS_MAX,
-                "richness_floor": Argument(
-                    FLOOR.make, (*FLOOR.spoils, *(s for s in RADIUS_MAX.spoils if s.label in TENSORS))
-                ),
+                "richness_floor": Argument(FLOOR.make, (*FLOOR.spoils, *NO_SCALARS)),
                 "margin": MARGIN,
                 "total": Argument(lambda m: torch.clone, given(3, "total", [])),
             },

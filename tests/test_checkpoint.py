@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import re
@@ -288,7 +289,13 @@ def test_a_model_of_format_1_is_the_same_today(branch: str, made_then: dict[str,
 
 def test_a_model_of_format_1_scores_as_it_did(made_then: dict[str, Any]) -> None:
     model = TernaryVAE.from_checkpoint(OLD)
-    assert dict(evaluate(model, model.space)) == pytest.approx(made_then["metrics"], abs=1e-5)
+    found, then = evaluate(model, model.space), dict(made_then["metrics"])
+    # Other triples are drawn today, as many.
+    triples = then.pop("triplet_accuracy")
+    spread = math.sqrt(2) * found.standard_errors["triplet_accuracy"]
+    assert abs(found["triplet_accuracy"] - triples) < 4 * spread < 0.01
+    assert {name: found[name] for name in then} == pytest.approx(then, abs=1e-5)
+    assert found.keys() == made_then["metrics"].keys()
 
 
 def test_format_1_is_read_with_the_names_of_today(path: Path) -> None:

@@ -58,9 +58,10 @@ def radius_at(ball: PoincareBall, share: Tensor | float) -> Tensor | float:
         ``share * ball.hyperbolic_radius_max``, of the shape and dtype of ``share``.
 
     Raises:
-        TypeError: ``share`` is not a tensor of float32 or float64.
+        TypeError: ``ball`` is none, or ``share`` not a tensor of float32 or float64 or a number.
         ValueError: the ball has no ``max_radius``.
     """
+    _check_ball(ball)
     if isinstance(share, Tensor):
         check_tensor(share)
     else:
@@ -86,15 +87,16 @@ def polar_point(ball: PoincareBall, direction: Tensor, radius: Tensor) -> Tensor
         (..., d) points of the dtype of ``direction``.
 
     Raises:
-        TypeError: a tensor is not float32 or float64.
+        TypeError: ``ball`` is none, or a tensor is not float32 or float64.
         ValueError: shapes or devices do not fit.
     """
+    _check_ball(ball)
     check_vectors((direction,), 1.0, -1)
     check_beside(radius, "radius", direction)
     if radius.shape != direction.shape[:-1]:
         raise ValueError(
-            f"radius must be {tuple(direction.shape[:-1])}, one for each direction, got "
-            f"{tuple(radius.shape)}"
+            f"radius must be {tuple(direction.shape[:-1])}, one for each direction of "
+            f"{tuple(direction.shape)}, got {tuple(radius.shape)}"
         )
     limit = num.limit_of(direction.dtype, ball.max_radius)
     numbers = radius.unsqueeze(-1)
@@ -124,9 +126,10 @@ def latent_sample(
         centre: (batch, d) centres of the prior; None for the origin.
 
     Raises:
-        TypeError: a tensor is not float32 or float64.
+        TypeError: ``ball`` is none, or a tensor is not float32 or float64.
         ValueError: shapes or devices do not fit, or the ball has no ``max_radius``.
     """
+    _check_ball(ball)
     vectors = (
         (direction, log_scale, noise) if centre is None else (direction, log_scale, noise, centre)
     )
@@ -152,6 +155,11 @@ def latent_sample(
         gauss.sum(-1) + (values.posterior.squeeze(-1) + constant),
         values.prior.squeeze(-1) + constant,
     )
+
+
+def _check_ball(ball: Any) -> None:
+    if not isinstance(ball, PoincareBall):
+        raise TypeError(f"ball must be a PoincareBall, got {type(ball).__name__}: {ball!r}")
 
 
 def _apply(ball: PoincareBall, rows: list[Tensor]) -> Values:
