@@ -28,10 +28,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(READY): setup.cfg setup.py pyproject.toml constraints.txt ternvae/manifolds/_tiles.c
+$(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard ternvae/*/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info ternvae/manifolds/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info ternvae/*/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,8 +13,8 @@ COMPILE = ["-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"]
 setup(
     ext_modules=[
         Extension(
-            "ternvae._levels",
-            ["ternvae/_levels.c"],
+            "ternvae.losses._levels",
+            ["ternvae/losses/_levels.c"],
             libraries=["m"],
             extra_compile_args=["-O3", "-std=c11", "-fno-math-errno"],
             optional=True,

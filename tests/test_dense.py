@@ -216,6 +216,72 @@ def test_modules_that_somebody_changed_or_watches_are_called(
 
 
 @needs_extension
+def test_what_does_not_fit_is_refused_by_the_modules_and_not_read() -> None:
+    """Behind the end of a matrix is somebody else's memory."""
+    model = model_of(SHAPES[0])
+    sequences, levels, noise = batch_of(model, 20)
+    for narrow in (sequences[:, :3], sequences.flatten(), sequences[0, 0]):
+        with pytest.raises((RuntimeError, IndexError)):
+            model.encoder("B")(narrow)
+    for rows in (noise[:, :5], noise[:7]):
+        assert model.branch_call(sequences, "B", noise, None) is not None
+        with pytest.raises(ValueError, match=r"noise must be of shape \(20, 16\)"):
+            model(sequences, levels, "B", rows)
+    for name in ("charts.B.weight", "decoder.0.bias", "encoders.B.log_variance.bias"):
+        changed = copy.deepcopy(model)
+        changed(sequences, levels, "B", noise)  # wired
+        owner, _, last = name.rpartition(".")
+        setattr(changed.get_submodule(owner), last, nn.Parameter(torch.ones(2, 2)))
+        with pytest.raises(RuntimeError):
+            changed(sequences, levels, "B", noise)
+
+
+@needs_extension
+def test_no_rows_have_no_gradient() -> None:
+    """Of several processes one may have none of the last batch."""
+    model = model_of(SHAPES[0])
+    sequences, levels, noise = (each[:0] for each in batch_of(model, 20))
+    for branch in BRANCHES:
+        model.zero_grad()
+        outputs = model(sequences, levels, branch, noise)
+        assert [len(each) for each in outputs] == [0] * len(outputs)
+        sum(each.sum() for each in outputs).backward()
+        found = [p.grad for p in model.parameters() if p.grad is not None]
+        assert len(found) > 20 and not any(bool(g.any()) for g in found)
+        points = model.encoder(branch).centres(sequences)
+        points.sum().backward()
+        assert points.shape == (0, 16)
+
+
+@needs_extension
+def test_second_derivatives_are_refused_and_not_wrong() -> None:
+    model = model_of(SHAPES[0])
+    sequences, levels, noise = batch_of(model, 20)
+    weight = model.charts["B"].weight
+    nll = model(sequences, levels, "B", noise).nll.sum()
+    with pytest.raises(RuntimeError, match=r"a first derivative only.*torch\.func"):
+        torch.autograd.grad(nll, weight, create_graph=True)
+    posterior = model.encoder("B")(sequences)
+    with pytest.raises(RuntimeError, match="a first derivative only"):
+        torch.autograd.grad(
+            posterior.share.sum(), model.encoders["B"].features[0].bias, create_graph=True
+        )
+
+    def penalty(given: Tensor) -> Tensor:
+        """What torch.func differentiates twice: there the layers are called themselves."""
+
+        def likelihood(w: Tensor) -> Tensor:
+            weights = {"charts.B.weight": w}
+            arguments = (sequences, levels, "B", noise)
+            return torch.func.functional_call(model, weights, arguments).nll.sum()
+
+        return torch.func.grad(likelihood)(given).square().sum()
+
+    slope = torch.func.grad(penalty)(weight.detach())
+    assert bool(slope.isfinite().all()) and bool(slope.any())
+
+
+@needs_extension
 def test_a_dropped_feature_is_dropped_only_while_training() -> None:
     model = model_of(SHAPES[0], dropout=0.5)
     sequences, levels, noise = batch_of(model, 50)

@@ -11,12 +11,13 @@ PACKAGE = Path(__file__).parents[1] / "ternvae"
 MAY_IMPORT: dict[str, set[str]] = {
     "ternvae": set(),
     "padic": set(),
-    "manifolds": set(),
+    "manifolds": {"first_order"},
     "checkpoint": set(),
     "ceilings": set(),
-    "losses": set(),
+    "first_order": set(),
+    "losses": {"first_order"},
     "metrics": {"padic", "ceilings"},
-    "models": {"padic", "manifolds", "checkpoint"},
+    "models": {"padic", "manifolds", "checkpoint", "first_order"},
     "config": {"ceilings"},
     "training": {"padic", "manifolds", "models", "losses", "metrics", "checkpoint"},
     "validation": {

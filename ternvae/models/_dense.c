@@ -112,7 +112,8 @@ static int run_call(Call *call, int backward, int threads) {
     static Worker *worker = NULL;
     if (worker == NULL) worker = worker_here();
     const Network *network = call->network;
-    const Py_ssize_t n_slabs = (call->n + SLAB_ROWS - 1) / SLAB_ROWS;
+    /* Without rows there is one all the same: its sums are zero, and those are the gradients. */
+    const Py_ssize_t n_slabs = call->n > 0 ? (call->n + SLAB_ROWS - 1) / SLAB_ROWS : 1;
     Py_ssize_t size = 0, sums = 0;
     for (int i = 0; i < network->length; i++) size += packed_size(network->code + i);
     if (backward)

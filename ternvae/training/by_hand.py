@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ternvae.losses import LevelRows
+from ternvae.losses import SEPARATION_MARGIN
+from ternvae.losses.levels import LevelRows
 from ternvae.manifolds.latent import radius_at
 from ternvae.models import TernaryVAE
 from ternvae.models.branch import BranchCall
@@ -71,6 +72,7 @@ def accumulate(
         n_digits=model.space.n_digits,
         radius_max=radius_at(model.ball, 1.0),
         richness_floor=richness_floor,
+        margin=SEPARATION_MARGIN,
         total=None if total is None else together,
     )
     geometry = rows.terms()
@@ -82,8 +84,11 @@ def accumulate(
 def _prepared(
     model: TernaryVAE, batch: Batch, branches: Sequence[str], noise: Tensor
 ) -> dict[str, BranchCall] | None:
+    if model.point_dtype is not torch.float32:
+        return None
     prototypes, grad = model.prototypes, model.prototypes.grad
-    if grad is None or prototypes._backward_hooks or not LevelRows.fit(prototypes):
+    watched = prototypes._backward_hooks or prototypes._post_accumulate_grad_hooks
+    if grad is None or watched or not LevelRows.fit(prototypes):
         return None
     if not (prototypes.is_contiguous() and grad.is_contiguous() and batch.levels.is_contiguous()):
         return None

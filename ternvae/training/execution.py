@@ -10,13 +10,14 @@ import torch
 import torch.distributed as dist
 
 from ternvae.manifolds.programs import available
+from ternvae.models import dense
 
 __all__ = ["execution", "execution_differences"]
 
 _PACKAGES = ("ternvae", "torch", "geoopt", "numpy")
 
 #: What earlier versions did not say: it could not be otherwise, or nobody had changed it.
-_UNSAID = {"processes": "1", "float32 products": "highest"}
+_UNSAID = {"processes": "1", "float32 products": "highest", "compiled layers": "no"}
 
 
 def execution(device: torch.device) -> dict[str, str]:
@@ -34,6 +35,7 @@ def execution(device: torch.device) -> dict[str, str]:
         "processes": str(_processes()),
         "threads": str(torch.get_num_threads()),
         "compiled tiles": "yes" if available() else "no",
+        "compiled layers": "yes" if dense.available() else "no",
         "float32 products": _precision(cuda),
         "deterministic algorithms": "yes" if torch.are_deterministic_algorithms_enabled() else "no",
         "machine": platform.machine(),

@@ -142,7 +142,7 @@ def use_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all take the way that it takes where the host cannot see the numbers."""
     monkeypatch.setattr(ternvae.models.dense, "_dense", None)
-    monkeypatch.setattr(ternvae.losses, "_levels", None)
+    monkeypatch.setattr(ternvae.losses.levels, "_levels", None)
     monkeypatch.setattr(ternvae.manifolds.programs, "_tiles", None)
     monkeypatch.setattr(PoincareBall, "_c", property(lambda ball: ball.c))
     monkeypatch.setattr(updates, "_bias_corrections", _corrections)

@@ -1,217 +1,202 @@
-"""The gradient without a graph against the graph's, in float32 and in float64."""
+"""The gradient without a graph against autograd on the same terms."""
 
-from __future__ import annotations
-
-import copy
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ternvae import losses
+from ternvae.losses.levels import LevelRows
 from ternvae.models import TernaryVAE, dense
-from ternvae.training import by_hand
 from ternvae.training.batches import Batch, BatchPlan
-from ternvae.training.gradients import Gradients
+from ternvae.training.by_hand import accumulate
 from ternvae.training.objective import TERMS, loss_terms
 
 pytestmark = pytest.mark.skipif(
-    not (dense.available() and losses._levels), reason="the extensions were not compiled"
+    not (dense.available() and LevelRows.fit(torch.zeros(1))),
+    reason="the extensions were not compiled: no C compiler",
 )
 
-WEIGHTS = [1.0, 5.0, 2.5, 3.0, 0.01]
+WEIGHTS = (1.0, 5.0, 2.5, 3.0, 0.02)
+FLOORS = (0.0, 0.006, 3.0)
 
 
-def model_of(n_digits: int = 4, **keywords: Any) -> TernaryVAE:
-    """A model whose scales, shifts and biases are not those of the start."""
-    torch.manual_seed(0)
-    model = TernaryVAE(n_digits, latent_dim=5, hidden_dim=24, **keywords)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            nn.init.normal_(parameter, std=0.3)
+def model_of(n_digits: int = 4) -> TernaryVAE:
+    torch.manual_seed(n_digits)
+    model = TernaryVAE(n_digits, latent_dim=5, hidden_dim=20)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+        model.prototypes.copy_(model.ball.projx(model.prototypes))
     return model
 
 
-def batch_of(model: TernaryVAE, rows: int = 60, **part: int) -> Batch:
-    return next(BatchPlan(model.space, rows, 0.5).epoch(3, **part))
+def batch_of(model: TernaryVAE, rows: int) -> Batch:
+    return next(BatchPlan(model.space, rows, 0.3).epoch(rows))
 
 
-def noise_of(model: TernaryVAE, batch: Batch, branches: str) -> Tensor:
-    shape = (len(branches), batch.total, model.prototypes.shape[-1])
-    return torch.randn(shape, generator=torch.Generator().manual_seed(4))
+def noise_for(model: TernaryVAE, batch: Batch, branches: Sequence[str]) -> Tensor:
+    shape = (len(branches), len(batch.levels), model.config["latent_dim"])
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
 
-def found_by_hand(
-    model: TernaryVAE, batch: Batch, noise: Tensor, **keywords: Any
-) -> list[float] | None:
-    keywords = {"branches": "AB", "richness_floor": 0.05, "share": 1.0, **keywords}
-    return by_hand.accumulate(model, batch, noise=noise, weights=WEIGHTS, **keywords)
+def start(model: TernaryVAE) -> None:
+    """Gradients that are there already, as after an earlier batch of the same step."""
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 0.25) if parameter.requires_grad else None
 
 
-def graph_of(
-    model: TernaryVAE, batch: Batch, noise: Tensor, branches: str = "AB", floor: float = 0.05
+def gradients(model: TernaryVAE) -> dict[str, Tensor]:
+    return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+
+
+def by_autograd(
+    model: TernaryVAE, batch: Batch, branches: Sequence[str], floor: float, share: float
 ) -> tuple[list[float], dict[str, Tensor]]:
-    """The terms and the gradients, from the graph of a copy in float64."""
-    wide = copy.deepcopy(model).double()
-    wide.zero_grad()
-    terms = loss_terms(wide, batch, branches=branches, richness_floor=floor, noise=noise.double())
-    total = sum(w * terms[name] for w, name in zip(WEIGHTS, TERMS, strict=True))
-    total.backward()  # type: ignore[union-attr]
-    gradients = {n: p.grad for n, p in wide.named_parameters() if p.grad is not None}
-    return [float(terms[name].detach()) for name in TERMS], gradients
+    start(model)
+    noise = noise_for(model, batch, branches)
+    terms = loss_terms(model, batch, branches=branches, richness_floor=floor, noise=noise)
+    loss = sum(w * terms[name] for w, name in zip(WEIGHTS, TERMS, strict=True))
+    (share * loss).backward()
+    return [terms[name].item() for name in TERMS], gradients(model)
 
 
-def assert_gradients(model: TernaryVAE, expected: dict[str, Tensor], share: float = 1.0) -> None:
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            assert parameter.grad is None, name
-            continue
-        assert parameter.grad is not None
-        want = share * expected.get(name, torch.zeros_like(parameter, dtype=torch.float64))
-        scale = float(want.abs().max()) + 1e-3 * share
-        error = float((parameter.grad.double() - want).abs().max()) / scale
-        assert error < 2e-4, (name, error)
+def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, wanted[name], rtol=2e-5, atol=2e-6, msg=name)
 
 
-def ready(model: TernaryVAE) -> Gradients:
-    gradients = Gradients(model.parameters())
-    gradients.begin()
-    return gradients
-
-
+@pytest.mark.parametrize("floor", FLOORS)
+@pytest.mark.parametrize("rows", [1, 17, 81])
 @pytest.mark.parametrize("branches", ["AB", "B"])
-@pytest.mark.parametrize("floor", [0.0, 0.05, 2.0])
-@pytest.mark.parametrize("keywords", [{}, {"curvature": 0.3, "max_radius": 0.8}, {"n_digits": 9}])
-def test_terms_and_gradients_are_those_of_the_graph(
-    branches: str, floor: float, keywords: dict[str, Any]
-) -> None:
-    model = model_of(**keywords)
-    batch = batch_of(model, 300 if model.space.n_digits == 9 else 60)
-    noise = noise_of(model, batch, branches)
-    terms, gradients = graph_of(model, batch, noise, branches, floor)
-    ready(model)
-    found = found_by_hand(model, batch, noise, branches=branches, richness_floor=floor, share=0.25)
-    assert found == pytest.approx(terms, rel=1e-5, abs=1e-5)
-    assert_gradients(model, gradients, 0.25)
-
-
-def test_gradients_are_added_to_those_that_are_there() -> None:
-    model = model_of()
-    batch = batch_of(model)
-    noise = noise_of(model, batch, "AB")
-    _, gradients = graph_of(model, batch, noise)
-    ready(model)
-    for _ in range(3):
-        assert found_by_hand(model, batch, noise, share=1 / 3) is not None
-    assert_gradients(model, gradients)
-
-
-@pytest.mark.parametrize("frozen", ["coverage", "features"])
-def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
-    model = model_of()
-    parts = model.coverage_modules() if frozen == "coverage" else [model.encoder("B").features]
-    for part in parts:
-        part.requires_grad_(False)
-    batch = batch_of(model)
-    noise = noise_of(model, batch, "B")
-    terms, gradients = graph_of(model, batch, noise, "B")
-    ready(model)
-    assert found_by_hand(model, batch, noise, branches="B") == pytest.approx(terms, rel=1e-5)
-    assert_gradients(model, gradients)
-
-
-@pytest.mark.parametrize("world", [2, 3, 100])
-def test_processes_have_the_terms_of_all_and_add_up_to_the_gradient(world: int) -> None:
-    """A hundred for sixty rows: some have none."""
-    model = model_of()
-    whole = batch_of(model)
-    noise = noise_of(model, whole, "AB")
-    ready(model)
-    alone = found_by_hand(model, whole, noise)
-    expected = {name: p.grad.clone().double() for name, p in model.named_parameters() if p.grad is not None}
-    parts = [batch_of(model, rank=rank, world=world) for rank in range(world)]
-    draws = [noise[:, rank::world] for rank in range(world)]
-    seen: list[Tensor] = []
-
-    def noting(sums: Tensor) -> Tensor:
-        seen.append(sums.clone())
-        return sums
-
-    for part, own in zip(parts, draws, strict=True):
-        assert found_by_hand(model, part, own, total=noting) is not None
-    together = torch.stack(seen).sum(0)
-    ready(model)
-    for part, own in zip(parts, draws, strict=True):
-        found = found_by_hand(model, part, own, total=lambda sums: together.clone())
-        assert found == pytest.approx(alone, rel=1e-5, abs=1e-6)
-    assert_gradients(model, expected)
-
-
-def hooked(model: TernaryVAE) -> None:
-    model.decoder[2].weight.register_hook(lambda g: g)
-
-
-def prototypes_hooked(model: TernaryVAE) -> None:
-    model.prototypes.register_hook(lambda g: g)
-
-
-def dropping(model: TernaryVAE) -> None:
-    model.encoder("B").features[3].p = 0.5
-
-
-def watched(model: TernaryVAE) -> None:
-    model.charts["A"].register_forward_hook(lambda *_: None)
-
-
-def without_a_gradient(model: TernaryVAE) -> None:
-    model.charts["A"].bias.grad = None
-
-
-@pytest.mark.parametrize(
-    "change", [hooked, prototypes_hooked, dropping, watched, without_a_gradient]
-)
-def test_where_the_graph_is_needed_nothing_is_changed(
-    change: Callable[[TernaryVAE], None],
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_terms_and_gradients_are_those_of_autograd(
+    branches: str, rows: int, floor: float, share: float
 ) -> None:
     model = model_of()
-    batch = batch_of(model)
-    gradients = ready(model)
-    change(model)
-    assert found_by_hand(model, batch, noise_of(model, batch, "AB")) is None
-    assert not any(bool(buffer.any()) for buffer in gradients.buffers)
+    batch = batch_of(model, rows)
+    terms, wanted = by_autograd(model, batch, branches, floor, share)
+    start(model)
+    found = accumulate(
+        model,
+        batch,
+        branches=branches,
+        richness_floor=floor,
+        noise=noise_for(model, batch, branches),
+        weights=WEIGHTS,
+        share=share,
+    )
+    assert found == pytest.approx(terms, rel=1e-5, abs=1e-6)
+    assert_equal(gradients(model), wanted)
 
 
-@pytest.mark.parametrize(
-    "keywords", [{"learnable_curvature": True}, {"mathematical_precision": True}]
-)
-def test_other_models_need_the_graph(keywords: dict[str, Any]) -> None:
-    model = model_of(**keywords)
-    batch = batch_of(model)
-    ready(model)
-    noise = noise_of(model, batch, "AB").to(model.point_dtype)
-    assert found_by_hand(model, batch, noise) is None
-
-
-def test_without_the_extensions_the_graph_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, name in ((dense, "_dense"), (losses, "_levels")):
-        model = model_of()
-        ready(model)
-        batch = batch_of(model)
-        with monkeypatch.context() as patch:
-            patch.setattr(place, name, None)
-            assert found_by_hand(model, batch, noise_of(model, batch, "AB")) is None
-
-
-@pytest.mark.parametrize("poison", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["encoders.B.features.0.weight", "decoder.5.bias", "prototypes"])
-def test_what_is_not_finite_shows_in_the_terms(where: str, poison: float) -> None:
+def test_what_is_frozen_gets_no_gradient() -> None:
     model = model_of()
-    with torch.no_grad():
-        model.get_parameter(where).view(-1)[3] = poison
-    batch = batch_of(model)
-    ready(model)
-    found = found_by_hand(model, batch, noise_of(model, batch, "AB"))
-    assert found is not None and not all(map(math.isfinite, found))
+    for module in model.coverage_modules():
+        module.requires_grad_(False)
+    model.encoder("B").features.requires_grad_(False)
+    batch = batch_of(model, 81)
+    _, wanted = by_autograd(model, batch, "B", 0.5, 1.0)
+    start(model)
+    accumulate(
+        model,
+        batch,
+        branches="B",
+        richness_floor=0.5,
+        noise=noise_for(model, batch, "B"),
+        weights=WEIGHTS,
+        share=1.0,
+    )
+    found = gradients(model)
+    assert_equal(found, wanted)
+    assert not any(name.startswith(("decoder", "encoders.A", "charts.A")) for name in found)
+
+
+def test_two_processes_have_together_the_gradient_of_one() -> None:
+    """Their sums added up in between, as two processes do, one after the other."""
+    model = model_of()
+    plan = BatchPlan(model.space, 40, 0.3)
+    whole = next(plan.epoch(5))
+    noise = noise_for(model, whole, "AB")
+    keywords = {"branches": "AB", "richness_floor": 0.5, "weights": WEIGHTS, "share": 1.0}
+    start(model)
+    terms = accumulate(model, whole, noise=noise, **keywords)
+    wanted = gradients(model)
+
+    parts = [next(plan.epoch(5, rank=rank, world=2)) for rank in range(2)]
+    sent: list[Tensor] = []
+
+    def listen(own: Tensor) -> Tensor:
+        sent.append(own.clone())
+        return own
+
+    for rank, part in enumerate(parts):
+        start(model)
+        accumulate(model, part, noise=noise[:, rank::2], total=listen, **keywords)
+    everything = torch.stack(sent).sum(0)
+    start(model)
+    for rank, part in enumerate(parts):
+        found = accumulate(
+            model, part, noise=noise[:, rank::2], total=lambda _: everything.clone(), **keywords
+        )
+        assert found == pytest.approx(terms, rel=1e-5)
+    assert_equal(gradients(model), wanted)
+
+
+@pytest.mark.parametrize("why", ["hook", "no grad", "extension", "dropout", "float64", "curvature"])
+def test_where_the_graph_is_needed_nothing_is_touched(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keywords = {"learnable_curvature": True} if why == "curvature" else {}
+    model = TernaryVAE(4, 5, 20, dropout=0.5 if why == "dropout" else 0.0, **keywords)
+    if why == "float64":
+        model.double()
+    start(model)
+    if why == "hook":
+        model.decoder[2].weight.register_hook(lambda grad: grad)
+    if why == "no grad":
+        model.charts["B"].bias.grad = None
+    if why == "extension":
+        monkeypatch.setattr(dense, "_dense", None)
+    before = gradients(model)
+    batch = batch_of(model, 40)
+    noise = noise_for(model, batch, "AB").to(model.point_dtype)
+    found = accumulate(
+        model,
+        batch,
+        branches="AB",
+        richness_floor=0.5,
+        noise=noise,
+        weights=WEIGHTS,
+        share=1.0,
+    )
+    assert found is None
+    assert all(torch.equal(before[name], each) for name, each in gradients(model).items())
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_terms_in_c_are_those_of_the_formulas_in_float64(seed: int, floor: float) -> None:
+    """Radii in and outside of their shells, levels without a row, with one, with many."""
+    n, radius_max = 5, 3.0
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(n + 1, (60,), generator=generator)
+    levels = levels[levels != seed]
+    radius = 1.3 * radius_max * torch.rand(len(levels), generator=generator)
+    exact = radius.double().requires_grad_()
+    keywords = {"n_digits": n, "radius_max": radius_max, "richness_floor": floor}
+    wanted = losses.geometry_losses(exact, levels, **keywords)
+    given = radius.clone().requires_grad_()
+    found = losses.geometry_losses(given, levels, **keywords)
+    for name in wanted._fields:
+        (slope,) = torch.autograd.grad(getattr(found, name), given, retain_graph=True)
+        exactly = torch.zeros_like(exact)
+        if getattr(wanted, name).requires_grad:  # without a floor richness is a constant
+            (exactly,) = torch.autograd.grad(getattr(wanted, name), exact, retain_graph=True)
+        torch.testing.assert_close(
+            getattr(found, name).double(), getattr(wanted, name).detach(), rtol=2e-6, atol=1e-6
+        )
+        torch.testing.assert_close(slope.double(), exactly, rtol=2e-5, atol=2e-6)

@@ -66,8 +66,9 @@ static PyObject *terms(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
         shares[v] = (sum[2] / some - sum[1] / some * (sum[1] / some)) * scale;
     }
     const double weight = 1.0 / (plural > 1.0 ? plural : 1.0);
-    for (int v = 0; v < levels - 1; v++) {
-        if (!(given[4 * v] > 1.0)) continue;
+    for (int v = 0; v < levels; v++) {
+        const int counts = v < levels - 1 && given[4 * v] > 1.0;
+        if (!counts && shares[v] == shares[v]) continue; /* NaN shows, of whatever level */
         overall += shares[v] * weight;
         single += above_zero(1.0 - shares[v] / LEAST_SHARE) * weight;
     }
