@@ -350,7 +350,7 @@ assert (type(error), error.names, error.text) == (NonFiniteError, ("x",), "x is 
 
 here.close()
 here.close()
-os.write(1, f"process {here.rank} is through\n".encode())  # whole, or not at all
+os.write(1, f"process {here.rank} is through\\n".encode())  # whole, or not at all
 os._exit(0)
 """
 
