@@ -30,11 +30,15 @@ class Inventory:
         self._digests: dict[str, str] = {}
 
     def read(self) -> None:
-        """Take over the list of an earlier process; lines that are none are left out."""
+        """Take over the list of an earlier process; lines that are none are left out.
+
+        So are files that are gone: it may have been killed between removing one and saying so.
+        """
         self._digests = {}
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-                if match := _LINE.fullmatch(line):
+                match = _LINE.fullmatch(line)
+                if match and (self._folder / match["name"]).is_file():
                     self._digests[match["name"]] = match["digest"]
 
     def enter(self, *paths: Path) -> None:

@@ -105,3 +105,19 @@ def test_good_lines_beside_bad_ones_count(folder: Path, inventory: Inventory) ->
     later = Inventory(folder)
     later.read()
     assert later.names() == inventory.names()
+
+
+def test_a_file_that_was_removed_before_a_kill_is_not_listed_again(folder: Path) -> None:
+    """Between removing a file and writing the list a process may be killed for good."""
+    killed = Inventory(folder)
+    kept, removed = folder / "kept.pt", folder / "removed.pt"
+    for path in (kept, removed):
+        path.write_bytes(b"content")
+    killed.enter(kept, removed)
+    killed.write()
+    removed.unlink()
+    later = Inventory(folder)
+    later.read()
+    assert later.names() == ["kept.pt"]
+    later.write()
+    assert (folder / "SHA256SUMS").read_text().count("\n") == 1
