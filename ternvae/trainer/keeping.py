@@ -128,6 +128,9 @@ class Keeper:
             )
         if not found:
             directory.repeat(resumed_from, dropped=[directory.best])
+        if saved:
+            # It may be newer than the list: a process can be killed between the two.
+            directory.repeat(resumed_from, resumed_from)
         return found
 
     def last_good(self) -> tuple[Path | None, str]:

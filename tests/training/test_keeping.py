@@ -12,7 +12,7 @@ import pytest
 from ternvae.checkpoint import load_checkpoint
 from ternvae.trainer import Trainer
 from ternvae.trainer.keeping import Keeper
-from ternvae.training.inventory import Inventory
+from ternvae.training.inventory import Inventory, file_digest
 from ternvae.training.progress import Best
 from tests.runs import fit, last, tiny
 
@@ -188,3 +188,26 @@ def test_a_numbered_checkpoint_that_a_kill_left_out_is_there_on_resumption(
     fit(tiny(), run, last(run))
     assert load_checkpoint(folder / "epoch_002.pt")["epoch"] == 2
     assert "  epoch_002.pt\n" in (folder / "SHA256SUMS").read_text()
+
+
+@pytest.mark.parametrize("kill", range(1, 7))
+def test_whichever_list_a_kill_prevents_the_run_ends_with_a_true_one(
+    kill: int, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last of them nothing is left to train, so nothing else would write it again."""
+    write, count = Inventory.write, iter(range(1 << 30))
+
+    def killed(self: Inventory) -> None:
+        if next(count) == kill:
+            raise KeyboardInterrupt
+        write(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inventory, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny(), run)
+    fit(tiny(), run, last(run))
+    folder = run / "checkpoints"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert listed == {path.name: file_digest(path) for path in folder.glob("*.pt")}
