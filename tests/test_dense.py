@@ -1,7 +1,7 @@
 """Layers in one call against the same layers called one by one, and against float64."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -65,10 +65,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tenso
     return call
 
 
-@needs_extension
-@pytest.mark.parametrize("rows", BATCHES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_one_call_is_as_exact_as_the_modules(
+def assert_exact(
     shape: tuple[int, int, int, int], rows: int, one_by_one: Callable[..., dict[str, Tensor]]
 ) -> None:
     model = model_of(shape)
@@ -85,6 +82,35 @@ def test_one_call_is_as_exact_as_the_modules(
             )
             # Both round to float32 in orders of their own.
             assert error <= 8 * theirs + 1e-5, (branch, name, error, theirs)
+
+
+@pytest.fixture(params=[0, 3, 4], ids=["any", "x86-64-v3", "x86-64-v4"])
+def generation(request: pytest.FixtureRequest) -> Iterator[int]:
+    """One version of the inner loops after the other, and then the best of them again."""
+    if not (dense.available() and dense._dense.use(request.param)):
+        pytest.skip("this processor, or this compiler, has no such vector units")
+    yield request.param
+    assert any(dense._dense.use(number) for number in (4, 3, 0))
+
+
+@pytest.mark.parametrize("rows", [1, 17, 257])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_version_of_the_inner_loops_is_as_exact(
+    generation: int,
+    shape: tuple[int, int, int, int],
+    rows: int,
+    one_by_one: Callable[..., dict[str, Tensor]],
+) -> None:
+    assert_exact(shape, rows, one_by_one)
+
+
+@needs_extension
+@pytest.mark.parametrize("rows", BATCHES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_one_call_is_as_exact_as_the_modules(
+    shape: tuple[int, int, int, int], rows: int, one_by_one: Callable[..., dict[str, Tensor]]
+) -> None:
+    assert_exact(shape, rows, one_by_one)
 
 
 @needs_extension

@@ -15,14 +15,18 @@
 
 #include "_dense.h"
 
-static Worker *worker_here(void) {
+/* The version of the inner loops for a generation of x86-64 (4, 3, or 0 for any processor); NULL if
+ * this one cannot run it. */
+static Worker *worker_of(long generation) {
 #if GENERATIONS
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("x86-64-v4")) return ternvae_dense_slab_v4;
-    if (__builtin_cpu_supports("x86-64-v3")) return ternvae_dense_slab_v3;
+    if (generation == 4 && __builtin_cpu_supports("x86-64-v4")) return ternvae_dense_slab_v4;
+    if (generation == 3 && __builtin_cpu_supports("x86-64-v3")) return ternvae_dense_slab_v3;
 #endif
-    return ternvae_dense_slab;
+    return generation == 0 ? ternvae_dense_slab : NULL;
 }
+
+static Worker *worker; /* the newest that this processor can run, unless `use` took another */
 
 /* --- a call -------------------------------------------------------------------------------- */
 
@@ -109,8 +113,6 @@ static void add_slabs(const Call *call, Py_ssize_t n_slabs) {
 }
 
 static int run_call(Call *call, int backward, int threads) {
-    static Worker *worker = NULL;
-    if (worker == NULL) worker = worker_here();
     const Network *network = call->network;
     /* Without rows there is one all the same: its sums are zero, and those are the gradients. */
     const Py_ssize_t n_slabs = call->n > 0 ? (call->n + SLAB_ROWS - 1) / SLAB_ROWS : 1;
@@ -239,7 +241,19 @@ static PyObject *backward(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return finish(&call, 1, (int)PyLong_AsLong(args[2]));
 }
 
+/* use(generation): compute with the inner loops for that generation from now on; False, and as
+ * before, if this processor cannot run them. For tests, which no machine could make of all. */
+static PyObject *use(PyObject *self, PyObject *generation) {
+    const long number = PyLong_AsLong(generation);
+    if (number == -1 && PyErr_Occurred()) return NULL;
+    Worker *const found = worker_of(number);
+    if (found == NULL) Py_RETURN_FALSE;
+    worker = found;
+    Py_RETURN_TRUE;
+}
+
 static PyMethodDef methods[] = {
+    {"use", use, METH_O, "Compute with the inner loops for a generation of x86-64."},
     {"prepare", prepare, METH_O, "Make a network from its code."},
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, "Run a network."},
     {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, "Its gradients."},
@@ -249,4 +263,7 @@ static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "_dense", "Small networks over tiles of rows.", -1, methods,
     NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__dense(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__dense(void) {
+    for (long generation = 4; worker == NULL; generation--) worker = worker_of(generation);
+    return PyModule_Create(&module);
+}

@@ -34,7 +34,7 @@ typedef struct {
     float epsilon;
 } Instruction;
 
-/* Bounds of log-variances. */
+/* layers.LOG_VARIANCE_RANGE */
 #define LEAST_LOG_VARIANCE -10.0f
 #define MOST_LOG_VARIANCE 2.0f
 

@@ -33,10 +33,10 @@ except ImportError:  # installed without a C compiler
 __all__ = ["OPERATIONS", "Call", "Wiring", "available", "prepare", "run"]
 
 OPERATIONS = ("one_hot", "load", "linear", "norm_silu", "silu", "share", "store", "nll", "draw")
-"""In the order of the enumeration in ``_dense.c``."""
+"""In the order of the enumeration in ``_dense.h``."""
 
 _CODES = {name: code for code, name in enumerate(OPERATIONS)}
-_INSTRUCTION = struct.Struct("7if")  # as in _dense.c
+_INSTRUCTION = struct.Struct("7if")  # as in _dense.h
 
 #: What a network may have of inputs, outputs and parameters, and of digits.
 _MOST, _MOST_DIGITS = 256, 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from ternvae.losses import geometry_losses
 from ternvae.models import TernaryVAE, full_precision
 from ternvae.training.batches import Batch
 
-__all__ = ["TERMS", "loss_terms", "weighted_sum"]
+__all__ = ["TERMS", "loss_terms"]
 
 #: The terms of the loss, in the order of the profile's weights.
 TERMS = ("coverage", "hierarchy", "richness", "separation", "kl")
@@ -85,8 +85,3 @@ def loss_terms(
 
 def _sum(rows: Sequence[Tensor]) -> Tensor:
     return rows[0].sum() if len(rows) == 1 else torch.cat(list(rows)).sum()
-
-
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The loss: each term times its weight, summed in the order of :data:`TERMS`."""
-    return torch.stack([weights[name] * terms[name] for name in TERMS]).sum()

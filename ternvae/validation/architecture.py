@@ -7,11 +7,17 @@ import copy
 import torch
 from torch import Tensor
 
-from ternvae import manifolds, models
+from ternvae import losses, manifolds, models
 from ternvae.validation import specimens
-from ternvae.validation.checks import CheckFunction, Finding, both, inside, none_of, worst
+from ternvae.validation.checks import CheckFunction, Finding, at_most, both, inside, none_of, worst
 
 __all__ = ["CHECKS"]
+
+#: Of float32 with 160 rows: gradients are sums of numbers that partly cancel.
+_ROUNDING = 1e-4
+
+#: A variance of the radii that a fresh model does not reach, so that the term has a gradient.
+_RICHNESS_FLOOR = 0.5
 
 #: Enough to drive every sigmoid of the model to its ends.
 _STRETCH = 30.0
@@ -35,6 +41,7 @@ def _forward(device: torch.device) -> Finding:
         "points": (rows, dim),
         "radius": (rows,),
         "logits": (rows, n, 3),
+        "nll": (rows,),
         "posterior_log_prob": (rows,),
         "prior_log_prob": (rows,),
     }
@@ -69,6 +76,47 @@ def _gradients(device: torch.device) -> Finding:
     for what, names in (("none", unreached), ("not finite", unsound)):
         figure += f"; {what}: {', '.join(names)}" if names else ""
     return Finding(not unreached and not unsound, figure)
+
+
+def _rounding(device: torch.device) -> Finding:
+    """Outputs, and gradients of what training makes of them, in float32 as in float64.
+
+    On a CPU float32 goes through the compiled extensions, if there are any, and float64 never does.
+    """
+    model = specimens.fresh_model(device)
+    exact = copy.deepcopy(model).double()
+    batch = specimens.batch_of(model.space, device)
+    shape = (len(batch.valuation), model.config["latent_dim"])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device)
+    errors = []
+    for branch in specimens.BRANCHES:
+        found, wanted = (_outputs(each, batch, branch, noise) for each in (model, exact))
+        for name, value in found.items():
+            scale = float(wanted[name].abs().max()) or 1.0
+            errors.append(float((value.double() - wanted[name]).abs().max()) / scale)
+    return at_most("largest relative difference of float32", worst(errors), _ROUNDING)
+
+
+def _outputs(
+    model: models.TernaryVAE, batch: specimens.Batch, branch: str, noise: Tensor
+) -> dict[str, Tensor]:
+    """What a branch gives for given noise, and the gradients of the sum of the terms."""
+    model.zero_grad()
+    out = model(batch.sequences, batch.valuation, branch, noise.to(model.point_dtype))
+    terms = losses.geometry_losses(
+        out.radius,
+        batch.valuation,
+        n_digits=model.space.n_digits,
+        radius_max=float(model.ball.hyperbolic_radius_max),
+        richness_floor=_RICHNESS_FLOOR,
+    )
+    divergence = losses.kl_loss(out.posterior_log_prob, out.prior_log_prob)
+    total = out.nll.mean() + divergence + sum(terms)
+    total.backward()  # type: ignore[no-untyped-call]  # torch's own
+    gradients = {
+        name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None
+    }
+    return {name: each.detach() for name, each in out._asdict().items()} | gradients
 
 
 def _points(device: torch.device) -> Finding:
@@ -149,6 +197,7 @@ CHECKS: dict[str, CheckFunction] = {
     "parameters": _parameters,
     "forward pass": _forward,
     "gradient of every parameter": _gradients,
+    "float32 like float64": _rounding,
     "points within max_radius": _points,
     "decoder sees the point alone": _decoder,
     "freezing branch A": _frozen,
