@@ -15,11 +15,14 @@ Conventions, which every other part relies on:
 are for index tensors known to be valid, and never wait for the device.
 """
 
+from ternvae.padic.holdout import Holdout, HoldoutSizes
 from ternvae.padic.sampling import indices_at_valuation, partners_at_valuation
 from ternvae.padic.space import TernarySpace, digits_of, indices_of
 from ternvae.padic.valuation import padic_distance, valuation
 
 __all__ = [
+    "Holdout",
+    "HoldoutSizes",
     "TernarySpace",
     "digits_of",
     "indices_at_valuation",

@@ -13,6 +13,9 @@ with a sign s in {-1, 1} and an offset c. Each round is undone by solving for th
 the whole is a bijection whatever (s, c) are. Rotations alone would only ever compose to even
 permutations, because their cycles have odd length; the reflections s = -1 remove that defect.
 
+A domain of any other size is a part of such a grid that is hardly larger, and what falls outside
+is permuted again until it does not (the same paper, section 3).
+
 For n = 1 the high half is a single point and the rounds act on Z/3 alone; their maps
 ``x -> s x + c`` are all six permutations of three points. For n >= 2 the reachable permutations
 are a pseudo-random sample of at most 2^64 (one per seed) of the (3^n)! that exist.
@@ -22,12 +25,13 @@ This shuffles; it does not encrypt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["permute", "round_keys"]
+__all__ = ["permute", "permute_below", "position_of", "round_keys"]
 
 _MASK64 = 2**64 - 1
 # The increment and the multipliers of splitmix64 (Steele, Lea & Flood, "Fast splittable
@@ -67,8 +71,63 @@ def permute(positions: Tensor, keys: Sequence[int | Tensor], *, n_digits: int) -
     Returns:
         int64 tensor of the same shape; distinct positions have distinct images.
     """
-    low_size: int = 3 ** ((n_digits + 1) // 2)
-    high_size: int = 3 ** (n_digits // 2)
+    return _permute(positions, keys, *_halves(n_digits))
+
+
+def position_of(images: Tensor, keys: Sequence[int | Tensor], *, n_digits: int) -> Tensor:
+    """The inverse of :func:`permute`; check-free.
+
+    Args:
+        images: int64 tensor of any shape, values in 0 .. 3^n_digits - 1.
+        keys: as for :func:`permute`.
+        n_digits: the number of digits n of the space.
+
+    Returns:
+        int64 tensor of the same shape: the positions with these images.
+    """
+    low_size, high_size = _halves(n_digits)
+    high = images // low_size
+    low = images - high * low_size
+    for r, key in reversed(list(enumerate(keys))):
+        if r % 2 == 0:
+            low = _move_back(low, _mix(high, key), low_size)
+        else:
+            high = _move_back(high, _mix(low, key), high_size)
+    return high * low_size + low
+
+
+def permute_below(positions: Tensor, seed: int, *, size: int) -> Tensor:
+    """The images of ``positions`` under a permutation of {0, ..., size - 1}; check-free.
+
+    Reads from the device how many images are still outside, which takes one or two rounds: the grid
+    has fewer than sqrt(size) points too many.
+
+    Args:
+        positions: int64 tensor of any shape, values in 0 .. size - 1.
+        seed: 0 .. 2^64 - 1, as for :func:`round_keys`.
+        size: points of the domain, 1 .. 3^20.
+
+    Returns:
+        int64 tensor of the same shape; distinct positions have distinct images.
+    """
+    low_size = math.isqrt(size - 1) + 1
+    high_size = -(-size // low_size)
+    digits = next(n for n in range(1, 21) if 3**n >= size)
+    keys = round_keys(seed, n_digits=max(1, digits - 1))
+    images = _permute(positions, keys, low_size, high_size)
+    while (outside := images >= size).any():
+        images[outside] = _permute(images[outside], keys, low_size, high_size)
+    return images
+
+
+def _halves(n_digits: int) -> tuple[int, int]:
+    """Sizes of the low and the high half of an index."""
+    return 3 ** ((n_digits + 1) // 2), 3 ** (n_digits // 2)
+
+
+def _permute(
+    positions: Tensor, keys: Sequence[int | Tensor], low_size: int, high_size: int
+) -> Tensor:
     high = positions // low_size
     low = positions - high * low_size
     for r, key in enumerate(keys):
@@ -88,6 +147,13 @@ def _move(x: Tensor, bits: Tensor, modulus: int) -> Tensor:
     offset = (_logical_shift(bits, 24) * modulus) >> 40
     moved = torch.where(bits & 1 == 0, offset + x - modulus, offset - x)
     return moved + ((moved >> 63) & modulus)  # moved is in -modulus .. modulus - 1
+
+
+def _move_back(x: Tensor, bits: Tensor, modulus: int) -> Tensor:
+    """The inverse of :func:`_move`; a reflection is its own."""
+    offset = (_logical_shift(bits, 24) * modulus) >> 40
+    moved = torch.where(bits & 1 == 0, x - offset, offset - x)
+    return moved + ((moved >> 63) & modulus)
 
 
 def _mix(x: Tensor, key: int | Tensor) -> Tensor:

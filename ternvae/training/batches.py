@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ternvae.padic import TernarySpace, digits_of, indices_at_valuation, valuation
+from ternvae.padic import Holdout, TernarySpace, digits_of, indices_at_valuation, valuation
 from ternvae.padic.permutation import permute, round_keys
 
 __all__ = ["Batch", "BatchPlan", "epoch_seed", "step_seed"]
@@ -67,6 +67,8 @@ class BatchPlan:
     number of random rows, and a level with no more points than that gives all of them, so that
     statistics of the rarest levels are exact and not noise.
 
+    With a holdout all of this is of the seen sequences: an unseen one is in no batch.
+
     In this order the rows are numbered: the passing ones, the random ones level by level, the small
     levels.  Of several processes each sees every ``world``-th row, so that each sees every level.
 
@@ -74,17 +76,38 @@ class BatchPlan:
         space: the space of sequences.
         batch_size: rows per step; the last batch of an epoch may be shorter.
         balanced_share: largest share of a batch that is drawn by level, in [0, 1).
+        holdout: which sequences are seen; None if all are.
     """
 
     space: TernarySpace
     batch_size: int
     balanced_share: float
+    holdout: Holdout | None = None
+
+    @property
+    def size(self) -> int:
+        """Sequences of an epoch."""
+        return self.space.size if self.holdout is None else self.holdout.sizes.seen
+
+    @property
+    def _room(self) -> int:
+        """Most rows that are drawn by level."""
+        return min(int(self.batch_size * self.balanced_share), self.batch_size - 1)
+
+    @cached_property
+    def _level_sizes(self) -> list[int]:
+        """Seen sequences of each level, none counted that has no room in a batch."""
+        most = self._room + 1
+        if self.holdout is None:
+            return [min(size, most) for size in self.space.level_sizes()]
+        levels = range(self.space.n_digits + 1)
+        return [len(self.holdout.seen_of_level(v, at_most=most)) for v in levels]
 
     @cached_property
     def rows_per_level(self) -> int:
         """Rows of each level with more points than that."""
-        room = min(int(self.batch_size * self.balanced_share), self.batch_size - 1)
-        sizes = sorted(self.space.level_sizes())
+        room = self._room
+        sizes = sorted(self._level_sizes)
         for k, size in enumerate(sizes):
             # What the smaller levels have left is shared by the others.
             rows = room // (len(sizes) - k)
@@ -97,12 +120,12 @@ class BatchPlan:
     def passing_rows(self) -> int:
         """Rows of each batch that pass through the permuted space."""
         rows = self.rows_per_level
-        return self.batch_size - sum(min(size, rows) for size in self.space.level_sizes())
+        return self.batch_size - sum(min(size, rows) for size in self._level_sizes)
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return -(-self.space.size // self.passing_rows)
+        return -(-self.size // self.passing_rows)
 
     def epoch(
         self,
@@ -135,7 +158,7 @@ class BatchPlan:
             parts = zip(*(torch.split_with_sizes(each, rows) for each in chunk), strict=True)
             for number, (of_batch, sequences, levels) in enumerate(parts, start):
                 if number >= first:
-                    missing = max(0, (number + 1) * self.passing_rows - self.space.size)
+                    missing = max(0, (number + 1) * self.passing_rows - self.size)
                     yield Batch(of_batch, sequences, levels, self.batch_size - missing)
 
     def _indices(
@@ -146,12 +169,15 @@ class BatchPlan:
         Returns:
             Indices of all these batches in turn, and how many each has.
         """
-        n, size = self.space.n_digits, self.space.size
+        n, size = self.space.n_digits, self.size
         columns = torch.arange(rank, max(rank, self.passing_rows), world, device=device)
         steps = torch.arange(start, start + count, device=device)
         # Positions beyond the space, in the last batch, are cut off below.
         positions = (steps.unsqueeze(1) * self.passing_rows + columns).clamp_(max=size - 1)
-        passing = permute(positions, round_keys(seed, n_digits=n), n_digits=n)
+        if self.holdout is None:
+            passing = permute(positions, round_keys(seed, n_digits=n), n_digits=n)
+        else:
+            passing = self.holdout.shuffled(positions, seed)
         left = size - (start + count - 1) * self.passing_rows
         whole = count - (left < self.passing_rows)
         balanced = self._balanced(epoch_seed(seed, start), count)
@@ -173,15 +199,38 @@ class BatchPlan:
 
         On the CPU and for all processes, so that all devices and processes agree.
         """
-        rows, n = self.rows_per_level, self.space.n_digits
-        drawn = sum(size > rows for size in self.space.level_sizes()) if rows else 0
-        levels = torch.arange(drawn).repeat_interleave(rows).expand(count, -1)
+        rows = self.rows_per_level
+        drawn = [v for v, size in enumerate(self._level_sizes) if size > rows]
+        levels = torch.tensor(drawn, dtype=torch.int64).repeat_interleave(rows).expand(count, -1)
         generator = torch.Generator().manual_seed(seed)
-        random = indices_at_valuation(levels, n_digits=n, generator=generator)
-        # The levels from `drawn` on are together the multiples of 3**drawn.
-        small = torch.arange(0, self.space.size if rows else 0, 3**drawn)
-        small = small[valuation(small, cap=n).argsort(stable=True)].expand(count, -1)
+        random = self._drawn(levels, generator)
+        small = self._small_levels.expand(count, -1)
         return torch.cat([random, small], dim=1)
+
+    @cached_property
+    def _small_levels(self) -> Tensor:
+        """The seen indices of all levels with no more of them than a batch has of each."""
+        rows = self.rows_per_level
+        small = [v for v, size in enumerate(self._level_sizes) if size <= rows]
+        if not small:
+            return torch.empty(0, dtype=torch.int64)
+        if self.holdout is not None:
+            return torch.cat([self.holdout.seen_of_level(v) for v in small])
+        # These levels are together the multiples of a power of 3.
+        indices = torch.arange(0, self.space.size, 3 ** small[0])
+        levels = valuation(indices, cap=self.space.n_digits)
+        return indices[levels.argsort(stable=True)]
+
+    def _drawn(self, levels: Tensor, generator: torch.Generator) -> Tensor:
+        """A random seen index of each level: drawn again until it is a seen one."""
+        n = self.space.n_digits
+        indices = indices_at_valuation(levels, n_digits=n, generator=generator)
+        if self.holdout is None:
+            return indices
+        while (unseen := ~self.holdout.is_seen(indices)).any():
+            again = indices_at_valuation(levels[unseen], n_digits=n, generator=generator)
+            indices[unseen] = again
+        return indices
 
 
 def _sequences_and_levels(indices: Tensor, n_digits: int) -> tuple[Tensor, Tensor]:
