@@ -1,8 +1,9 @@
 """The boundary of the library: what does not fit is refused before anything is computed.
 
 One registry of all public functions (``tests/boundary_geometry.py``, ``tests/boundary_cases.py``,
-``tests/boundary_models.py``, ``tests/boundary_rooms.py`` and ``tests/boundary_runs.py``), and
-properties that run over all of it. A public name without a case fails, too.
+``tests/boundary_models.py``, ``tests/boundary_rooms.py``, ``tests/boundary_runs.py`` and
+``tests/boundary_structure.py``), and properties that run over all of it. A public name without a
+case fails, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ from ternvae import (
 from ternvae.manifolds import PoincareBall, RiemannianAdam, WrappedNormal, latent, normal
 from ternvae.manifolds import math as geometry
 from ternvae.models import branch, dense, layers
-from tests import boundary_cases, boundary_geometry, boundary_models, boundary_rooms, boundary_runs
+from tests import (
+    boundary_cases,
+    boundary_geometry,
+    boundary_models,
+    boundary_rooms,
+    boundary_runs,
+    boundary_structure,
+)
 from tests.boundary import (
     NO_TENSOR,
     Argument,
@@ -52,6 +60,7 @@ from tests.boundary import (
 CASES = [
     *(*boundary_geometry.CASES, *boundary_cases.CASES),
     *(*boundary_models.CASES, *boundary_rooms.CASES, *boundary_runs.CASES),
+    *boundary_structure.CASES,
 ]
 MODULES = (
     *(padic, manifolds, geometry, normal, latent, models, branch, dense),
@@ -72,7 +81,7 @@ CLASSES = (
 #: These hold what they are given and compute nothing.
 HOLDERS = (
     *(losses.GeometryLosses, models.BranchOutput, layers.Polar, metrics.Metrics),
-    latent.LatentSample,
+    *(latent.LatentSample, metrics.SiblingRetrieval),
     *(config.Problem, trainer.TrainingResult, validation.Check),
     *(analysis.Analysis, analysis.Difference, analysis.LevelRow),
 )

@@ -16,6 +16,7 @@ from ternvae.ceilings import ceilings
 from ternvae.metrics.arguments import check_model, check_space, positive
 from ternvae.metrics.evaluator import EXACT_DIGITS, SAMPLE_SEED, SAMPLE_SIZE, Evaluator
 from ternvae.metrics.levels import richness
+from ternvae.metrics.neighbours import SiblingRetrieval, sibling_retrieval
 from ternvae.metrics.ranks import spearman
 from ternvae.metrics.results import (
     COLLAPSE_TOLERANCE,
@@ -37,12 +38,14 @@ __all__ = [
     "EmbeddingModel",
     "Evaluator",
     "Metrics",
+    "SiblingRetrieval",
     "ceilings",
     "collapse_excess",
     "evaluate",
     "evaluation_bytes",
     "metric_names",
     "richness",
+    "sibling_retrieval",
     "spearman",
 ]
 

@@ -1,0 +1,97 @@
+"""Cases of the measures of 3-adic structure."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ternvae import metrics
+from ternvae.manifolds import PoincareBall
+from tests.boundary import (
+    INTEGERS,
+    META,
+    NO_FLOATS,
+    NO_TENSOR,
+    ONE_MORE,
+    RANK_0,
+    RANK_1,
+    ROWS,
+    Argument,
+    C,
+    Case,
+    Material,
+    given,
+    made,
+    shape,
+    value,
+)
+from tests.boundary_cases import NOT_WHOLE, space
+
+SPACE = Argument(space, given(None, 3, "space"))
+BALL = Argument(
+    lambda m: PoincareBall(C),
+    (*given(None, 3, "ball"), *made("no ball", lambda v, m: SimpleNamespace(c=1.0), "dist")),
+)
+SEED = Argument(lambda m: m.seed, (*INTEGERS, *given(-1, 2**70)))
+POINTS_SPOILT = (
+    *(*NO_TENSOR, *NO_FLOATS, *META, *RANK_0, *RANK_1, *ONE_MORE),
+    *shape("none", lambda v, m: v[:0]),
+    *shape("no coordinates", lambda v, m: v[:, :0]),
+    *value("nan", float("nan")),
+    *value("inf", float("inf")),
+    *value("outside", 2.0),
+)
+SIZE = (*INTEGERS, *given(0, -1))
+
+
+def sample(valid: int) -> Argument:
+    return Argument(lambda m: valid, SIZE)
+
+
+def all_points(m: Material) -> Tensor:
+    """Of a whole space, (3^n, width)."""
+    drawn = torch.randn(3**m.n_digits, m.width, dtype=torch.float64, generator=m.generator(8))
+    inside = 0.9 * drawn / (1 + drawn.norm(dim=-1, keepdim=True)) / C**0.5
+    return inside.to(m.dtype).requires_grad_(m.grad)
+
+
+def some_indices(m: Material) -> Tensor:
+    """(rows,) different ones."""
+    return torch.randperm(3**m.n_digits, generator=m.generator(9))[: m.rows]
+
+
+def measure(function: Any, **sizes: Argument) -> list[Case]:
+    """Of a whole space, and of some sequences."""
+    whole = Argument(all_points, (*POINTS_SPOILT, *ROWS))
+    some = Argument(lambda m: m.points(), (*POINTS_SPOILT, *ROWS))
+    indices = Argument(
+        some_indices,
+        (
+            *(spoil for spoil in NOT_WHOLE if spoil.label != "None"),
+            *ROWS,
+            *made("twice", lambda v, m: torch.cat([v[1:], v[1:2]]), "twice"),
+        ),
+    )
+    return [
+        Case(function, {"points": whole, "ball": BALL, "space": SPACE, **sizes}),
+        Case(
+            function,
+            {"points": some, "ball": BALL, "space": SPACE, "indices": indices, **sizes},
+        ),
+    ]
+
+
+def structure_cases() -> list[Case]:
+    return [
+        *measure(
+            metrics.sibling_retrieval,
+            comparisons=Argument(lambda m: 100, (*SIZE, *given(1))),
+            seed=SEED,
+        ),
+    ]
+
+
+CASES = structure_cases()
