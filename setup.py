@@ -12,12 +12,15 @@ COMPILE = ["-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"]
 
 setup(
     ext_modules=[
-        Extension(
-            "ternvae.losses._levels",
-            ["ternvae/losses/_levels.c"],
-            libraries=["m"],
-            extra_compile_args=["-O3", "-std=c11", "-fno-math-errno"],
-            optional=True,
+        *(
+            Extension(
+                f"ternvae.losses.{name}",
+                [f"ternvae/losses/{name}.c"],
+                libraries=["m"],
+                extra_compile_args=["-O3", "-std=c11", "-fno-math-errno"],
+                optional=True,
+            )
+            for name in ("_levels", "_pairs")
         ),
         Extension(
             "ternvae.manifolds._tiles",

@@ -87,6 +87,12 @@ class Training(Section):
     balanced_share: float = Field(
         0.2, ge=0, lt=1, description="Largest share of a batch drawn level by level"
     )
+    paired_share: float = Field(
+        0.25,
+        ge=0,
+        le=0.5,
+        description="Share of a batch that are partners of other rows, at every 3-adic distance",
+    )
     use_amp: bool = Field(
         False, description="Hidden layers in bfloat16 while training; the geometry never is"
     )
@@ -117,6 +123,7 @@ class LossWeights(Section):
     hierarchy: float = Field(5.0, ge=0, description="Order of the radii by valuation")
     richness: float = Field(2.5, ge=0, description="Spread of the radii within a level")
     separation: float = Field(3.0, ge=0, description="Gaps between neighbouring levels")
+    ultrametric: float = Field(1.0, ge=0, description="Order of the distances between sequences")
     kl: float = Field(1e-3, ge=0, description="Divergence of the posterior from the prior (beta)")
 
 

@@ -17,16 +17,23 @@ values, and says what it makes of those outside.
 
 from __future__ import annotations
 
-import math
-import reprlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ternvae.losses.arguments import (
+    check_digits,
+    check_membership,
+    check_number,
+    check_rows,
+    check_scalar,
+    check_tensor,
+)
 from ternvae.losses.levels import GeometryFunction, LevelRows
+from ternvae.losses.ultrametric import ultrametric_loss
 
 __all__ = [
     "GeometryLosses",
@@ -38,6 +45,7 @@ __all__ = [
     "richness_loss",
     "separation_loss",
     "shell_offset",
+    "ultrametric_loss",
 ]
 
 #: Part of a shell's width, at each face, that separation keeps empty between levels.
@@ -48,64 +56,6 @@ _MOST_LEVELS = 64
 
 #: Part of the wanted variance that every single level must have; see :func:`richness_loss`.
 LEAST_LEVEL_SHARE = 0.5
-
-
-# --- what is checked ------------------------------------------------------------------------
-
-
-def _check_tensor(t: Any, name: str, shape: str, *, integer: bool = False) -> None:
-    """Raise unless ``t`` is a tensor of as many dimensions as ``shape`` names, of such a dtype."""
-    if not isinstance(t, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(t).__name__}: {reprlib.repr(t)}")
-    if integer and t.dtype != torch.int64:
-        raise TypeError(f"{name}: expected int64, got {t.dtype}; convert with .long()")
-    if not integer and not t.dtype.is_floating_point:
-        raise TypeError(f"{name}: expected a floating-point dtype, got {t.dtype}")
-    if t.ndim != shape.count(",") + (not shape.endswith(",)")):
-        raise ValueError(f"{name}: expected shape {shape}, got {tuple(t.shape)}")
-
-
-def _check_rows(first: Tensor, second: Tensor, names: str, *, some: bool = True) -> None:
-    """Raise unless both are on one device and have as many rows (``some``: one at least)."""
-    if first.device != second.device:
-        raise ValueError(f"{names}: expected one device, got {first.device} and {second.device}")
-    if first.shape[0] != second.shape[0] or (some and not first.shape[0]):
-        raise ValueError(
-            f"{names}: expected as many rows{' and at least one' if some else ''}, got shapes "
-            f"{tuple(first.shape)} and {tuple(second.shape)}"
-        )
-
-
-def _check_membership(values: Any, name: str, membership: Any) -> None:
-    _check_tensor(values, name, "(batch,)")
-    _check_tensor(membership, "membership", "(batch, n + 1)")
-    _check_rows(values, membership, f"{name}, membership")
-    if values.dtype != membership.dtype:
-        raise TypeError(
-            f"{name}, membership: expected one dtype, got {values.dtype} and {membership.dtype}"
-        )
-    if membership.shape[-1] < 2:
-        raise ValueError(f"membership: expected two levels or more, got {tuple(membership.shape)}")
-
-
-def _check_number(
-    value: Any, name: str, low: float, high: float = math.inf, *, closed: bool = False
-) -> None:
-    """Raise unless ``value`` is a real number inside (low, high), or [low, high) if closed."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}: {value!r}")
-    if not (low < value < high or (closed and value == low)):
-        bracket = "[" if closed else "("
-        raise ValueError(f"{name}: expected a number in {bracket}{low:g}, {high:g}), got {value!r}")
-
-
-def _check_digits(n_digits: Any) -> None:
-    if type(n_digits) is not int:
-        raise TypeError(
-            f"n_digits: expected an integer, got {type(n_digits).__name__}: {n_digits!r}"
-        )
-    if n_digits < 1:
-        raise ValueError(f"n_digits: expected at least 1, got {n_digits}")
 
 
 # --- the terms ------------------------------------------------------------------------------
@@ -128,9 +78,9 @@ def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
         TypeError: logits that are not floating-point, sequences that are not int64.
         ValueError: shapes or devices that do not fit, or no rows.
     """
-    _check_tensor(logits, "logits", "(batch, n, 3)")
-    _check_tensor(sequences, "sequences", "(batch, n)", integer=True)
-    _check_rows(logits, sequences, "logits, sequences")
+    check_tensor(logits, "logits", "(batch, n, 3)")
+    check_tensor(sequences, "sequences", "(batch, n)", integer=True)
+    check_rows(logits, sequences, "logits, sequences")
     if logits.shape != (*sequences.shape, 3):
         raise ValueError(
             f"logits, sequences: expected shapes (batch, n, 3) and (batch, n), got "
@@ -156,9 +106,9 @@ def kl_loss(posterior_log_prob: Tensor, prior_log_prob: Tensor) -> Tensor:
         TypeError: dtypes that are not floating-point.
         ValueError: shapes or devices that do not fit, or no rows.
     """
-    _check_tensor(posterior_log_prob, "posterior_log_prob", "(batch,)")
-    _check_tensor(prior_log_prob, "prior_log_prob", "(batch,)")
-    _check_rows(posterior_log_prob, prior_log_prob, "posterior_log_prob, prior_log_prob")
+    check_tensor(posterior_log_prob, "posterior_log_prob", "(batch,)")
+    check_tensor(prior_log_prob, "prior_log_prob", "(batch,)")
+    check_rows(posterior_log_prob, prior_log_prob, "posterior_log_prob, prior_log_prob")
     return (posterior_log_prob - prior_log_prob).mean()
 
 
@@ -183,26 +133,12 @@ def shell_offset(
             the wrong kind.
         ValueError: shapes or devices that do not fit, or a number out of range.
     """
-    _check_tensor(radius, "radius", "(batch,)")
-    _check_tensor(valuation, "valuation", "(batch,)", integer=True)
-    _check_rows(radius, valuation, "radius, valuation", some=False)
-    _check_digits(n_digits)
-    _check_scalar(radius_max, "radius_max", radius)
+    check_tensor(radius, "radius", "(batch,)")
+    check_tensor(valuation, "valuation", "(batch,)", integer=True)
+    check_rows(radius, valuation, "radius, valuation", some=False)
+    check_digits(n_digits)
+    check_scalar(radius_max, "radius_max", radius)
     return radius * ((n_digits + 1) / radius_max) - (n_digits + 0.5 - valuation.to(radius.dtype))
-
-
-def _check_scalar(value: Any, name: str, radius: Tensor, *, closed: bool = False) -> None:
-    """Raise unless it is a positive number (``closed``: or 0) or a tensor that could be one."""
-    if not isinstance(value, Tensor):
-        _check_number(value, name, 0.0, closed=closed)
-        return
-    if value.ndim or not value.dtype.is_floating_point:
-        raise ValueError(
-            f"{name}: expected a number or a 0-dim floating-point tensor, got one of dtype "
-            f"{value.dtype} and shape {tuple(value.shape)}"
-        )
-    if value.device != radius.device and not value.is_cpu:
-        raise ValueError(f"{name}: is on {value.device}, but the radii are on {radius.device}")
 
 
 def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:
@@ -221,8 +157,8 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
         TypeError: valuations that are not int64, or another argument of the wrong kind.
         ValueError: ``valuation`` is not one-dimensional, or ``n_digits`` is below 1.
     """
-    _check_tensor(valuation, "valuation", "(batch,)", integer=True)
-    _check_digits(n_digits)
+    check_tensor(valuation, "valuation", "(batch,)", integer=True)
+    check_digits(n_digits)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype: expected a floating-point dtype, got {dtype!r}")
     levels = torch.arange(n_digits + 1, device=valuation.device)
@@ -304,7 +240,7 @@ def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
         TypeError: dtypes that are not floating-point or differ.
         ValueError: shapes or devices that do not fit, or no rows.
     """
-    _check_membership(offset, "offset", membership)
+    check_membership(offset, "offset", membership)
     return _hierarchy(_Sums.of(_level_sums(offset, membership))).to(offset.dtype)
 
 
@@ -331,8 +267,8 @@ def separation_loss(
         TypeError: dtypes that are not floating-point or differ, or a margin that is no number.
         ValueError: shapes or devices that do not fit, no rows, or a margin outside (0, 1/2).
     """
-    _check_membership(offset, "offset", membership)
-    _check_number(margin, "margin", 0.0, 0.5)
+    check_membership(offset, "offset", membership)
+    check_number(margin, "margin", 0.0, 0.5)
     return _separation(_Sums.of(_level_sums(offset, membership, margin))).to(offset.dtype)
 
 
@@ -361,8 +297,8 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
         ValueError: shapes or devices that do not fit, no rows, or a floor that is negative or not
             finite.
     """
-    _check_membership(radius, "radius", membership)
-    _check_number(floor, "floor", 0.0, closed=True)
+    check_membership(radius, "radius", membership)
+    check_number(floor, "floor", 0.0, closed=True)
     if floor == 0:
         return radius.new_zeros(())
     return _richness(_Sums.of(_level_sums(radius, membership)), 1.0 / floor).to(radius.dtype)
@@ -407,14 +343,14 @@ def geometry_losses(
         TypeError: what one of them refuses: dtypes, or numbers of the wrong kind.
         ValueError: shapes or devices that do not fit, no rows, or a number out of range.
     """
-    _check_number(margin, "margin", 0.0, 0.5)
+    check_number(margin, "margin", 0.0, 0.5)
     if total is not None and not callable(total):
         raise TypeError(f"total: expected a function, got {type(total).__name__}: {total!r}")
     # Shapes, kinds and devices are checked there; of several processes one may have no rows.
     offset = shell_offset(radius, valuation, n_digits=n_digits, radius_max=radius_max)
-    _check_scalar(richness_floor, "richness_floor", radius, closed=True)
+    check_scalar(richness_floor, "richness_floor", radius, closed=True)
     if total is None and not len(radius):
-        _check_rows(radius, valuation, "radius, valuation")
+        check_rows(radius, valuation, "radius, valuation")
     if n_digits < _MOST_LEVELS and LevelRows.fit(radius, radius_max, richness_floor):
         rows = LevelRows(
             radius,

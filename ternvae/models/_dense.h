@@ -19,6 +19,7 @@ enum {
     LINEAR,    /* W x + b */
     NORM_SILU, /* silu(gamma (x - mean) / deviation + beta) */
     SILU,      /* x sigmoid(x) */
+    ADD,       /* x + y, y the register `index` */
     SHARE,     /* `whole` times sigmoid(x) */
     STORE,     /* an output matrix */
     NLL,       /* an output number: -log of the probability of the sequence */
@@ -29,7 +30,7 @@ enum {
 typedef struct {
     int operation, source, in, out;
     int parameter; /* the first of two: weight and bias, or gamma and beta */
-    int index;     /* of the input or output; DRAW: of the output, and `parameter` of the input */
+    int index;     /* of the input or output; ADD: of the second register; DRAW: of the output, and `parameter` of the input */
     int saved;     /* columns of what is kept before this register; -1: it is not kept */
     float epsilon;
 } Instruction;

@@ -414,6 +414,12 @@ INLINE void make(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptrdi
         for (ptrdiff_t k = 0; k < padded * PADDED(o->out); k += LANES)
             silu_at(load(x + k), y + k, curve ? curve->slope + k : NULL);
         break;
+    case ADD: {
+        const float *second = value_of(call, tile, o->index, row);
+        for (ptrdiff_t k = 0; k < padded * PADDED(o->out); k += LANES)
+            store(y + k, load(x + k) + load(second + k));
+        break;
+    }
     case SHARE:
         for (ptrdiff_t k = 0; k < padded * PADDED(o->out); k += LANES)
             store(y + k, call->whole * sigmoid_of(load(x + k)));
@@ -455,6 +461,15 @@ INLINE void linear_backward(const Call *call, const Tile *tile, int i, ptrdiff_t
                 PADDED(rows), in_pitch, o->out, NULL, tile->has[o->source]);
         tile->has[o->source] = 1;
     }
+}
+
+/* Adds so many numbers to the gradient of a register, if it has one. */
+INLINE void pass_on(const Tile *tile, int i, const float *g, ptrdiff_t count) {
+    float *to = tile->gradient[i];
+    if (to == NULL) return;
+    for (ptrdiff_t k = 0; k < count; k += LANES)
+        store(to + k, tile->has[i] ? load(to + k) + load(g + k) : load(g + k));
+    tile->has[i] = 1;
 }
 
 INLINE void unmake(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptrdiff_t rows,
@@ -505,6 +520,11 @@ INLINE void unmake(const Call *call, const Tile *tile, int i, ptrdiff_t row, ptr
         return;
     }
     if (g == NULL || !tile->has[i]) return;
+    if (o->operation == ADD) {
+        pass_on(tile, o->source, g, padded * pitch);
+        pass_on(tile, o->index, g, padded * pitch);
+        return;
+    }
     if (o->operation == LINEAR) {
         linear_backward(call, tile, i, row, rows, slab);
         return;
@@ -569,7 +589,8 @@ static int open_tile(const Call *call, int backward, Tile *tile, void **memory) 
         tile->gradient[i] = NULL;
         if (backward) {
             tile->curve[i] = (Curve){at + 2 * size, at + 3 * size, at + 4 * size};
-            const int above = o->source >= 0 && tile->gradient[o->source] != NULL;
+            const int above = (o->source >= 0 && tile->gradient[o->source] != NULL) ||
+                              (o->operation == ADD && tile->gradient[o->index] != NULL);
             const int learns = (o->operation == LINEAR || o->operation == NORM_SILU) &&
                                call->g_parameters[o->parameter] != NULL;
             const int given = o->operation == LOAD && call->g_inputs[o->index] != NULL;

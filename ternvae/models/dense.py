@@ -32,7 +32,18 @@ except ImportError:  # installed without a C compiler
 
 __all__ = ["OPERATIONS", "Call", "Wiring", "available", "prepare", "run"]
 
-OPERATIONS = ("one_hot", "load", "linear", "norm_silu", "silu", "share", "store", "nll", "draw")
+OPERATIONS = (
+    "one_hot",
+    "load",
+    "linear",
+    "norm_silu",
+    "silu",
+    "add",
+    "share",
+    "store",
+    "nll",
+    "draw",
+)
 """In the order of the enumeration in ``_dense.h``."""
 
 _CODES = {name: code for code, name in enumerate(OPERATIONS)}
@@ -104,6 +115,11 @@ class Wiring:
     def nll(self, register: int) -> None:
         """Make -log p of the sequences under logits, (batch, 3 n_digits), the next output."""
         self._output("nll", register, 0)
+
+    def add(self, first: int, second: int) -> int:
+        """The sum of two registers of one width."""
+        width = self.steps[first].width_out
+        return self._add(_Step("add", first, width, width, slot=second))
 
     def share(self, register: int) -> int:
         """:attr:`Call.whole` times the sigmoid of a register."""
@@ -241,6 +257,7 @@ class _Network:
 def _encode(steps: list[_Step]) -> tuple[bytes, int]:
     """The code, and how many columns of intermediate results the backward pass needs."""
     needed = {s.source for s in steps if s.operation != "store"}
+    needed |= {s.slot for s in steps if s.operation == "add"}
     code, columns = b"", 0
     for k, s in enumerate(steps):
         kept = s.operation == "linear" and k in needed

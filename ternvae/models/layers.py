@@ -91,10 +91,6 @@ class BallProjection(nn.Module):
         self.direction = _head(hidden_dim, latent_dim, layers)
         self.radius = _head(hidden_dim, 1, layers)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (batch, hidden_dim) to points (batch, latent_dim)."""
-        return self.points(self.direction(features), self.radius(features))
-
     def points(self, direction: Tensor, radius: Tensor) -> Tensor:
         """What the heads say, (batch, latent_dim) and (batch, 1), as points."""
         if self.float64:
@@ -104,7 +100,12 @@ class BallProjection(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Sequence to posterior: digits one-hot, two hidden layers, a ball projection and a scale."""
+    """Sequence to posterior: digits one-hot, two hidden layers, a ball projection and a scale.
+
+    The direction is the sum of what the hidden layers say and of a linear map of the one-hot
+    digits.  The 3-adic metric is that of a sum of one vector per digit, each shorter than the one
+    before, so the map alone can place every sequence among the others; the layers bend it.
+    """
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class Encoder(nn.Module):
         self.projection = BallProjection(
             ball, hidden_dim, latent_dim, projection_layers, float64=float64
         )
+        self.digits = nn.Linear(3 * n_digits, latent_dim)
         self.log_variance = nn.Linear(hidden_dim, latent_dim)
         nn.init.constant_(self.log_variance.bias, _INITIAL_LOG_VARIANCE)
 
@@ -138,14 +140,9 @@ class Encoder(nn.Module):
         """Sequences (batch, n) to their posteriors, in polar coordinates."""
         found = dense.run(self, _wire_posterior, sequences)
         if found is None:
-            features = self._features(sequences)
+            features, one_hot = self._features(sequences)
             with full_precision(features):
-                features = features.to(self.log_variance.weight.dtype)
-                found = (
-                    self.projection.direction(features),
-                    self.projection.radius(features),
-                    self.log_variance(features),
-                )
+                found = (*self._heads(features, one_hot), self.log_variance(features))
         direction, radius, log_variance = found
         if self.projection.float64:
             direction, radius, log_variance = (each.double() for each in found)
@@ -165,34 +162,44 @@ class Encoder(nn.Module):
         found = dense.run(self, _wire_heads, sequences)
         if found is not None:
             return self.projection.points(*found)
-        features = self._features(sequences)
+        features, one_hot = self._features(sequences)
         with full_precision(features):
-            points: Tensor = self.projection(features.to(self.log_variance.weight.dtype))
-        return points
+            return self.projection.points(*self._heads(features, one_hot))
 
-    def _features(self, sequences: Tensor) -> Tensor:
+    def _features(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """What the hidden layers make of sequences, and their one-hot digits."""
+        dtype = self.log_variance.weight.dtype
         digits = torch.arange(-1, 2, device=sequences.device)
-        one_hot = sequences.unsqueeze(-1) == digits
-        features: Tensor = self.features(one_hot.flatten(-2).to(self.log_variance.weight.dtype))
-        return features
+        one_hot = (sequences.unsqueeze(-1) == digits).flatten(-2).to(dtype)
+        features: Tensor = self.features(one_hot)
+        return features.to(dtype), one_hot
+
+    def _heads(self, features: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+        """Direction and radius, (batch, latent_dim) and (batch, 1)."""
+        head = self.projection
+        return head.direction(features) + self.digits(one_hot), head.radius(features)
 
 
-def _wire_features(encoder: Encoder, wiring: dense.Wiring) -> int:
+def _wire_features(encoder: Encoder, wiring: dense.Wiring) -> tuple[int, int]:
+    """The features, and the direction."""
     columns: int = encoder.features[0].in_features  # type: ignore[assignment]  # a linear layer
-    return wiring.through(wiring.one_hot(columns // 3), encoder, "features")
+    one_hot = wiring.one_hot(columns // 3)
+    features = wiring.through(one_hot, encoder, "features")
+    bent = wiring.through(features, encoder.projection, "direction")
+    return features, wiring.add(bent, wiring.through(one_hot, encoder, "digits"))
 
 
 def _wire_centres(encoder: Encoder, wiring: dense.Wiring) -> int:
-    features = _wire_features(encoder, wiring)
-    wiring.store(wiring.through(features, encoder.projection, "direction"))
+    features, direction = _wire_features(encoder, wiring)
+    wiring.store(direction)
     wiring.store(wiring.share(wiring.through(features, encoder.projection, "radius")))
     return features
 
 
 def _wire_heads(encoder: Encoder, wiring: dense.Wiring) -> int:
-    features = _wire_features(encoder, wiring)
-    for head in ("direction", "radius"):
-        wiring.store(wiring.through(features, encoder.projection, head))
+    features, direction = _wire_features(encoder, wiring)
+    wiring.store(direction)
+    wiring.store(wiring.through(features, encoder.projection, "radius"))
     return features
 
 

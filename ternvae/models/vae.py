@@ -37,6 +37,10 @@ __all__ = ["TernaryVAE"]
 #: Spread of the prototypes at the start, Euclidean; only breaks the tie at the origin.
 _INITIAL_PROTOTYPE_SPREAD = 1e-2
 
+#: The outermost thresholds at the start, in units of :func:`ternvae.losses.log_chord`: what takes
+#: distances from about 7 down to 0.4, which is how far a tree fits into ``max_radius`` 0.95.
+_INITIAL_THRESHOLD = 3.0
+
 
 class TernaryVAE(nn.Module):
     """Dual-encoder variational autoencoder over the ternary sequences of ``n_digits`` digits.
@@ -113,6 +117,8 @@ class TernaryVAE(nn.Module):
         self.decoder = Decoder(n_digits, hidden_dim)
         start = _INITIAL_PROTOTYPE_SPREAD * torch.randn(n_digits + 1, latent_dim)
         self.prototypes = ManifoldParameter(self.ball.projx(start), manifold=self.ball)
+        levels = torch.arange(1, n_digits) / n_digits
+        self.thresholds = nn.Parameter(_INITIAL_THRESHOLD * (1 - 2 * levels))
 
     # --- training ---------------------------------------------------------------------------
 

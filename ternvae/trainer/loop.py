@@ -116,7 +116,9 @@ class Trainer:
         check_memory(self.space, profile.model.latent_dim, self.device)
         training = profile.training
         processes.check_work(training.batch_size, self.space.size)
-        self.batches = BatchPlan(self.space, training.batch_size, training.balanced_share)
+        self.batches = BatchPlan(
+            self.space, training.batch_size, training.balanced_share, training.paired_share
+        )
         self.pace = Pace(profile)
         self.model = model_of(profile, self.device)
         self.monitor = monitor_of(profile, self.directory, processes)

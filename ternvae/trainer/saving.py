@@ -21,7 +21,7 @@ __all__ = ["checkpoint_contents", "digest_of", "load_run", "profile_differences"
 
 #: What the position in an epoch is a position in.
 _ORDER_OF_THE_DATA = (
-    *("seed", "training.batch_size", "training.balanced_share"),
+    *("seed", "training.batch_size", "training.balanced_share", "training.paired_share"),
     "training.gradient_accumulation_steps",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -21,6 +21,9 @@ _MASK = 2**64 - 1
 #: Rows that are made at a time: enough that a call of torch costs nothing per batch, few enough
 #: that the intermediate results stay in the cache of a processor.
 _CHUNK = 2**15
+
+#: Draws of a partner, of which the first seen one is taken where sequences are held out.
+_TRIES = 4
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -49,39 +52,60 @@ class Batch(NamedTuple):
         sequences: (rows, n) int64 entries in {-1, 0, 1}.
         levels: (rows,) int64 valuations.
         total: rows of the batch over all processes.
+        between: (pairs,) int64: row i of the first ``pairs`` rows and row i of the last ``pairs``
+            differ by an index of this valuation; n where they are the same, because no partner
+            was found.
+        total_pairs: pairs of the batch over all processes.
     """
 
     indices: Tensor
     sequences: Tensor
     levels: Tensor
     total: int
+    between: Tensor
+    total_pairs: int
+
+
+class _Sides(NamedTuple):
+    """Batches in turn: their indices, how many each has, and the same of their pairs."""
+
+    indices: Tensor
+    rows: list[int]
+    between: Tensor
+    pairs: list[int]
 
 
 @dataclass(frozen=True)
 class BatchPlan:
     """How a batch is put together, fixed for a run.
 
-    A batch has two parts.  One goes through a permutation of the whole space, so that an epoch
+    A batch has three parts.  One goes through a permutation of the whole space, so that an epoch
     sees every sequence.  The other shows every level: in a uniform batch two thirds of the rows are
     of level 0, and level n - 1 turns up once in thousands of rows.  Each level gives the same
     number of random rows, and a level with no more points than that gives all of them, so that
-    statistics of the rarest levels are exact and not noise.
+    statistics of the rarest levels are exact and not noise.  The third has partners of the first
+    rows, at each valuation of the difference equally often: what the levels are to the sequence of
+    zeros, partners are to any other.  A partner is the sum of an index and a random one of that
+    valuation.
 
     With a holdout all of this is of the seen sequences: an unseen one is in no batch.
 
     In this order the rows are numbered: the passing ones, the random ones level by level, the small
-    levels.  Of several processes each sees every ``world``-th row, so that each sees every level.
+    levels.  Of several processes each sees every ``world``-th row, so that each sees every level,
+    and the partners of its rows.
 
     Args:
         space: the space of sequences.
         batch_size: rows per step; the last batch of an epoch may be shorter.
         balanced_share: largest share of a batch that is drawn by level, in [0, 1).
+        paired_share: share of a batch that is partners, in [0, 1/2].
         holdout: which sequences are seen; None if all are.
     """
 
     space: TernarySpace
     batch_size: int
     balanced_share: float
+    paired_share: float = 0.0
     holdout: Holdout | None = None
 
     @property
@@ -89,10 +113,15 @@ class BatchPlan:
         """Sequences of an epoch."""
         return self.space.size if self.holdout is None else self.holdout.sizes.seen
 
+    @cached_property
+    def pairs(self) -> int:
+        """Partners in a batch; a short one may have fewer."""
+        return min(int(self.batch_size * self.paired_share), self.batch_size // 2)
+
     @property
     def _room(self) -> int:
         """Most rows that are drawn by level."""
-        return min(int(self.batch_size * self.balanced_share), self.batch_size - 1)
+        return min(int(self.batch_size * self.balanced_share), self.batch_size - self.pairs - 1)
 
     @cached_property
     def _level_sizes(self) -> list[int]:
@@ -120,7 +149,7 @@ class BatchPlan:
     def passing_rows(self) -> int:
         """Rows of each batch that pass through the permuted space."""
         rows = self.rows_per_level
-        return self.batch_size - sum(min(size, rows) for size in self._level_sizes)
+        return self.batch_size - self.pairs - sum(min(size, rows) for size in self._level_sizes)
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -154,12 +183,66 @@ class BatchPlan:
         for start in range(first - first % per_chunk, self.steps_per_epoch, per_chunk):
             count = min(per_chunk, self.steps_per_epoch - start)
             indices, rows = self._indices(seed, start, count, rank, world, place)
-            chunk = (indices, *_sequences_and_levels(indices, self.space.n_digits))
-            parts = zip(*(torch.split_with_sizes(each, rows) for each in chunk), strict=True)
-            for number, (of_batch, sequences, levels) in enumerate(parts, start):
+            sides = self._partners(seed, start, torch.split_with_sizes(indices, rows), rank, world)
+            chunk = (sides.indices, *_sequences_and_levels(sides.indices, self.space.n_digits))
+            parts = zip(
+                *(torch.split_with_sizes(each, sides.rows) for each in chunk),
+                torch.split_with_sizes(sides.between, sides.pairs),
+                strict=True,
+            )
+            for number, (of_batch, sequences, levels, between) in enumerate(parts, start):
                 if number >= first:
-                    missing = max(0, (number + 1) * self.passing_rows - self.size)
-                    yield Batch(of_batch, sequences, levels, self.batch_size - missing)
+                    base, pairs = self._totals(number)
+                    yield Batch(of_batch, sequences, levels, base + pairs, between, pairs)
+
+    def _totals(self, number: int) -> tuple[int, int]:
+        """Rows of a batch that are no partners, and those that are, over all processes."""
+        missing = max(0, (number + 1) * self.passing_rows - self.size)
+        base = self.batch_size - self.pairs - missing
+        return base, min(self.pairs, base)
+
+    def _partners(
+        self, seed: int, start: int, batches: Sequence[Tensor], rank: int, world: int
+    ) -> _Sides:
+        """A process's batches from the one numbered ``start``, with the partners of their rows."""
+        totals = [self._totals(number)[1] for number in range(start, start + len(batches))]
+        pairs = [len(range(rank, total, world)) for total in totals]
+        n, device = self.space.n_digits, batches[0].device
+        if not self.pairs:
+            none = batches[0].new_empty(0)
+            return _Sides(torch.cat(list(batches)), list(map(len, batches)), none, pairs)
+        between = (torch.arange(self.pairs) % n).expand(len(batches), -1)
+        tries = 1 if self.holdout is None else _TRIES
+        generator = torch.Generator().manual_seed(step_seed(seed, start))
+        steps = indices_at_valuation(between.expand(tries, -1, -1), n_digits=n, generator=generator)
+        mine = torch.stack([between, *steps])[:, :, rank::world]
+        there = torch.tensor([[k < pair for k in range(mine.shape[-1])] for pair in pairs])
+        mine = mine[:, there]
+        if device.type == "cuda":
+            mine = mine.pin_memory()
+        told, *away = mine.to(device, non_blocking=True)
+        firsts = torch.cat([rows[:pair] for rows, pair in zip(batches, pairs, strict=True)])
+        partners, told = self._seen_partners(firsts, told, away)
+        parts = zip(batches, torch.split_with_sizes(partners, pairs), strict=True)
+        indices = torch.cat([each for part in parts for each in part])
+        return _Sides(
+            indices, [len(b) + p for b, p in zip(batches, pairs, strict=True)], told, pairs
+        )
+
+    def _seen_partners(
+        self, firsts: Tensor, between: Tensor, away: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The first partner of each row that is seen, and its valuation; the row itself if none."""
+        found = (firsts + away[0]) % self.space.size
+        if self.holdout is None:
+            return found, between
+        seen = self.holdout.is_seen(found)
+        for each in away[1:]:
+            other = (firsts + each) % self.space.size
+            found = torch.where(seen, found, other)
+            seen |= self.holdout.is_seen(other)
+        between = torch.where(seen, between, self.space.n_digits)
+        return torch.where(seen, found, firsts), between
 
     def _indices(
         self, seed: int, start: int, count: int, rank: int, world: int, device: torch.device

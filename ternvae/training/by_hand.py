@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ternvae.losses import SEPARATION_MARGIN
 from ternvae.losses.levels import LevelRows
+from ternvae.losses.ultrametric import add_gradient, can_add_gradient
 from ternvae.manifolds.latent import radius_at
 from ternvae.models import TernaryVAE
 from ternvae.models.branch import BranchCall
@@ -57,6 +58,8 @@ def accumulate(
         [part.sum() for o in outputs.values() for part in (o.nll, o.posterior_log_prob)]
         + [o.prior_log_prob.sum() for o in outputs.values()]
     )
+    g_points, pairs = _of_pairs(model, batch, outputs["B"].points, weights[-2] * share)
+    sums = torch.cat([sums, torch.tensor([pairs], dtype=sums.dtype)])
     shared: list[Tensor] = [sums]
 
     def together(levels: Tensor) -> Tensor:
@@ -76,9 +79,30 @@ def accumulate(
         total=None if total is None else together,
     )
     geometry = rows.terms()
-    coverage, divergence = _of_rows(shared[0].tolist(), len(outputs), batch.total)
-    _backward(model, batch, calls, rows, [weight * share for weight in weights])
-    return [coverage, *geometry, divergence]
+    *of_rows, of_pairs = shared[0].tolist()
+    coverage, divergence = _of_rows(of_rows, len(outputs), batch.total)
+    _backward(model, batch, calls, rows, g_points, [weight * share for weight in weights])
+    return [coverage, *geometry, of_pairs / max(batch.total_pairs, 1), divergence]
+
+
+def _of_pairs(
+    model: TernaryVAE, batch: Batch, points: Tensor, weight: float
+) -> tuple[Tensor | None, float]:
+    """The gradient of the ultrametric loss to the points, and its sum over the pairs."""
+    if not len(batch.between):
+        return None, 0.0
+    to_points, to_thresholds = torch.zeros_like(points), model.thresholds.grad
+    assert to_thresholds is not None  # noqa: S101 - _prepared has seen it
+    pairs = add_gradient(
+        points,
+        batch.between,
+        model.thresholds,
+        c=model.ball._c,
+        weight=weight / batch.total_pairs,
+        to_points=to_points,
+        to_thresholds=to_thresholds,
+    )
+    return to_points, pairs
 
 
 def _prepared(
@@ -89,6 +113,10 @@ def _prepared(
     prototypes, grad = model.prototypes, model.prototypes.grad
     watched = prototypes._backward_hooks or prototypes._post_accumulate_grad_hooks
     if grad is None or watched or not LevelRows.fit(prototypes):
+        return None
+    thresholds = model.thresholds
+    listened = thresholds._backward_hooks or thresholds._post_accumulate_grad_hooks
+    if thresholds.grad is None or listened or not can_add_gradient(prototypes):
         return None
     if not (prototypes.is_contiguous() and grad.is_contiguous() and batch.levels.is_contiguous()):
         return None
@@ -117,17 +145,19 @@ def _backward(
     batch: Batch,
     calls: dict[str, BranchCall],
     rows: LevelRows,
+    g_points: Tensor | None,
     weights: Sequence[float],
 ) -> None:
-    """Add the gradients of the weighted sum of the terms."""
-    coverage, hierarchy, richness, separation, kl = weights
+    """Add the gradients of the weighted sum of the terms; those of the points are given."""
+    coverage, hierarchy, richness, separation, _, kl = weights
     n = len(batch.levels)
     g_nll = torch.full((n,), coverage / batch.total)
     g_posterior = torch.full((n,), kl / batch.total)
     g_prior = -g_posterior
     for branch, call in calls.items():
         g_radius = rows.gradient(hierarchy, richness, separation) if branch == "B" else None
-        g_centre, _ = call.backward((None, g_radius, None, g_nll, g_posterior, g_prior))
+        of_points = g_points if branch == "B" else None
+        g_centre, _ = call.backward((of_points, g_radius, None, g_nll, g_posterior, g_prior))
         grad = model.prototypes.grad
         if g_centre is not None and grad is not None:
             LevelRows.give(g_centre, batch.levels, grad)

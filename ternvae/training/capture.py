@@ -133,6 +133,7 @@ class Graphs:
             return
         graph.batch.sequences.copy_(batch.sequences)
         graph.batch.levels.copy_(batch.levels)
+        graph.batch.between.copy_(batch.between)
         graph.noise.copy_(drawn)
         graph.numbers.copy_(numbers)
         graph.replay()
@@ -150,8 +151,11 @@ class Graphs:
 
     def _record(self, key: Hashable, batch: Batch, noise: Tensor, numbers: Tensor) -> _Graph:
         # Indices are for those who make batches, not for those who learn from them.
-        fixed = Batch(
-            batch.indices.new_empty(0), batch.sequences.clone(), batch.levels.clone(), batch.total
+        fixed = batch._replace(
+            indices=batch.indices.new_empty(0),
+            sequences=batch.sequences.clone(),
+            levels=batch.levels.clone(),
+            between=batch.between.clone(),
         )
         fixed_noise, fixed_numbers = noise.clone(), numbers.clone()
         parts = [Part(fixed, lambda: fixed_noise)]

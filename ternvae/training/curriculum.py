@@ -7,7 +7,7 @@ __all__ = ["RICHNESS_FACTOR_AT_END", "curriculum_factors", "curriculum_phase"]
 #: Factor on the weight of richness in the last phase.
 RICHNESS_FACTOR_AT_END = 2.0
 
-_ORDERING = ("hierarchy", "separation")
+_ORDERING = ("hierarchy", "separation", "ultrametric")
 
 
 def curriculum_factors(
@@ -35,7 +35,7 @@ def curriculum_factors(
         richness_preserve_epochs: length of the last, counted back from the end.
 
     Returns:
-        A factor for each of "hierarchy", "separation" and "richness"; other terms keep theirs.
+        A factor for each of "hierarchy", "separation", "ultrametric" and "richness"; other terms keep theirs.
     """
     since = epoch - coverage_first_epochs
     if hierarchy_ramp_epochs > 0:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ternvae.losses import geometry_losses
+from ternvae.losses import geometry_losses, ultrametric_loss
 from ternvae.models import TernaryVAE, full_precision
 from ternvae.training.batches import Batch
 
 __all__ = ["TERMS", "loss_terms"]
 
 #: The terms of the loss, in the order of the profile's weights.
-TERMS = ("coverage", "hierarchy", "richness", "separation", "kl")
+TERMS = ("coverage", "hierarchy", "richness", "separation", "ultrametric", "kl")
 
 
 def loss_terms(
@@ -52,15 +52,16 @@ def loss_terms(
     with full_precision(outputs["B"].radius):
         errors = _sum([each.nll for each in outputs.values()])
         divergence = _sum([o.posterior_log_prob - o.prior_log_prob for o in outputs.values()])
+        of_rows = [errors, divergence, _of_pairs(model, batch, outputs["B"].points)]
         shared: list[Tensor] = []
 
         def together(sums: Tensor) -> Tensor:
             """The sums over the levels and those over the rows, in one message."""
             assert total is not None  # noqa: S101 - called only then
-            rows = torch.stack([errors.detach(), divergence.detach()]).to(sums.dtype)
+            rows = torch.stack([each.detach() for each in of_rows]).to(sums.dtype)
             everything = total(torch.cat([sums.flatten(), rows]))
-            shared.extend(everything[-2:].to(errors.dtype))
-            return everything[:-2].view_as(sums)
+            shared.extend(everything[-3:].to(errors.dtype))
+            return everything[:-3].view_as(sums)
 
         geometry = geometry_losses(
             outputs["B"].radius,
@@ -72,15 +73,26 @@ def loss_terms(
         )
         if shared:
             # The value is that of all rows, the gradient that of one's own.
-            errors, divergence = (
-                own + (whole - own.detach())
-                for own, whole in zip((errors, divergence), shared, strict=True)
-            )
+            of_rows = [
+                own + (whole - own.detach()) for own, whole in zip(of_rows, shared, strict=True)
+            ]
+    errors, divergence, pairs = of_rows
     return {
         "coverage": errors / batch.total,
         **geometry._asdict(),
+        "ultrametric": pairs / max(batch.total_pairs, 1),
         "kl": divergence / batch.total,
     }
+
+
+def _of_pairs(model: TernaryVAE, batch: Batch, points: Tensor) -> Tensor:
+    """The sum of the ultrametric loss over the pairs of this process."""
+    count = len(batch.between)
+    if not count:
+        return points.new_zeros(())
+    distance = model.ball.dist(points[:count], points[-count:])
+    mean = ultrametric_loss(distance, batch.between, model.thresholds, c=model.ball.c)
+    return mean * count
 
 
 def _sum(rows: Sequence[Tensor]) -> Tensor:
