@@ -10,7 +10,10 @@ from torch import Tensor
 
 from ternvae import metrics
 from ternvae.manifolds import PoincareBall
+from ternvae.padic import TernarySpace
+from tests import boundary_models
 from tests.boundary import (
+    BRANCH,
     INTEGERS,
     META,
     NO_FLOATS,
@@ -90,6 +93,38 @@ def structure_cases() -> list[Case]:
             metrics.sibling_retrieval,
             comparisons=Argument(lambda m: 100, (*SIZE, *given(1))),
             seed=SEED,
+        ),
+        *measure(metrics.triplet_table, triples=sample(50), seed=SEED),
+        *measure(metrics.distortion, pairs=Argument(lambda m: 50, (*SIZE, *given(1))), seed=SEED),
+        Case(
+            metrics.gromov_hyperbolicity,
+            {
+                "points": Argument(
+                    all_points, (*POINTS_SPOILT, *shape("three", lambda v, m: v[:3]))
+                ),
+                "ball": BALL,
+                "quadruples": sample(50),
+                "seed": SEED,
+            },
+        ),
+        Case(
+            metrics.measure_structure,
+            {
+                "model": Argument(
+                    lambda m: boundary_models.MODELS(m.n_digits),
+                    (*given(None, 3, "model"), *made("another", boundary_models.another, "2, 2)")),
+                ),
+                "space": Argument(
+                    space,
+                    (
+                        *given(None, 3, "space"),
+                        *made("small", lambda v, m: TernarySpace(1), "1 digits"),
+                        *made("large", lambda v, m: TernarySpace(16), "16 digits"),
+                    ),
+                ),
+                "branch": Argument(lambda m: "B", BRANCH),
+                "seed": SEED,
+            },
         ),
     ]
 

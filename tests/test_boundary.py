@@ -81,7 +81,9 @@ CLASSES = (
 #: These hold what they are given and compute nothing.
 HOLDERS = (
     *(losses.GeometryLosses, models.BranchOutput, layers.Polar, metrics.Metrics),
-    *(latent.LatentSample, metrics.SiblingRetrieval),
+    latent.LatentSample,
+    *(metrics.SiblingRetrieval, metrics.TripletTable, metrics.Hyperbolicity, metrics.Structure),
+    *(metrics.Distortion, metrics.Stretch),
     *(config.Problem, trainer.TrainingResult, validation.Check),
     *(analysis.Analysis, analysis.Difference, analysis.LevelRow),
 )

@@ -6,6 +6,9 @@ each level is measured.  Statistics over pairs and triples are exact while all p
 budget and otherwise use a fixed seeded sample.  The result names all of it in its ``sampling``
 attribute, and in ``standard_errors`` how far each sampled figure may be off.
 
+:func:`measure_structure` goes beyond these: siblings as nearest neighbours, triplets by levels,
+distortion against the tree and Gromov hyperbolicity, of a model or each of any points.
+
 With n digits there are N = 3**n sequences, v is the 3-adic valuation (v(0) = n), r the hyperbolic
 distance of a point from the origin of the ball, d the hyperbolic distance and d3 the 3-adic one.
 """
@@ -15,8 +18,10 @@ from __future__ import annotations
 from ternvae.ceilings import ceilings
 from ternvae.metrics.arguments import check_model, check_space, positive
 from ternvae.metrics.evaluator import EXACT_DIGITS, SAMPLE_SEED, SAMPLE_SIZE, Evaluator
+from ternvae.metrics.hyperbolicity import Hyperbolicity, gromov_hyperbolicity
 from ternvae.metrics.levels import richness
 from ternvae.metrics.neighbours import SiblingRetrieval, sibling_retrieval
+from ternvae.metrics.parts import part_of
 from ternvae.metrics.ranks import spearman
 from ternvae.metrics.results import (
     COLLAPSE_TOLERANCE,
@@ -26,8 +31,12 @@ from ternvae.metrics.results import (
     collapse_excess,
     metric_names,
 )
+from ternvae.metrics.stretch import Distortion, Stretch, distortion
+from ternvae.metrics.structure import Structure, measure_structure
 from ternvae.metrics.survey import KEPT_BYTES, rows_at_a_time
+from ternvae.metrics.triplets import TripletTable, triplet_table
 from ternvae.padic import TernarySpace
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = [
     "COLLAPSE_TOLERANCE",
@@ -35,43 +44,61 @@ __all__ = [
     "SAMPLE_SEED",
     "SAMPLE_SIZE",
     "CollapsedLevelsWarning",
+    "Distortion",
     "EmbeddingModel",
     "Evaluator",
+    "Hyperbolicity",
     "Metrics",
     "SiblingRetrieval",
+    "Stretch",
+    "Structure",
+    "TripletTable",
     "ceilings",
     "collapse_excess",
+    "distortion",
     "evaluate",
     "evaluation_bytes",
+    "gromov_hyperbolicity",
+    "measure_structure",
     "metric_names",
     "richness",
     "sibling_retrieval",
     "spearman",
+    "triplet_table",
 ]
 
 
-def evaluate(model: EmbeddingModel, space: TernarySpace) -> Metrics:
-    """Score a model over the whole space.
+def evaluate(
+    model: EmbeddingModel, space: TernarySpace, indices: WholeNumbers | None = None
+) -> Metrics:
+    """Score a model over the whole space, or over a part of it.
+
+    Within a part, pairs and triples have all their sequences in it, and each level weighs as in the
+    whole space, so that the ceilings stay what they are.
 
     Args:
         model: anything with ``embed``, ``decode`` and ``ball``, for instance
             :class:`ternvae.models.TernaryVAE`.
         space: the space of sequences that the model was made for.
+        indices: shape (M,), in 0 .. N - 1: which sequences make up the part, each counting once;
+            None means all.
 
     Returns:
-        A dict with exactly the names of :func:`metric_names`; its ``sampling`` attribute names
+        A dict with exactly the names of :func:`metric_names`, but for ``r_v`` of levels that a part
+        has nothing of; its ``sampling`` attribute names
         the samples behind what is not exact, and ``standard_errors`` how far that may be off.
 
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`, or ``model`` lacks ``ball``, ``embed``
             or ``decode``.
-        ValueError: the model is of another space, or its answers have other shapes or dtypes.
+        ValueError: the model is of another space, its answers have other shapes or dtypes, or
+            ``indices`` are none of the space, or of one with more than 15 digits.
 
     Warns:
         CollapsedLevelsWarning: radii are tied inside a level.
     """
     check_model(model)
-    return Evaluator(space)(model)
+    return Evaluator(space, among=None if indices is None else part_of(space, indices))(model)
 
 
 #: Columns of float64 held at the peak for each measured row: the radii, their levels, all of them

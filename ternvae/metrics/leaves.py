@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,10 +18,40 @@ from ternvae.metrics.arguments import check_space
 from ternvae.padic import TernarySpace, digits_of, indices_of
 from ternvae.padic.arguments import WholeNumbers, whole_number, whole_numbers
 
-__all__ = ["Leaves", "check_ball", "checked_points", "checked_seed", "generator_for"]
+__all__ = ["Leaves", "Level", "check_ball", "checked_points", "checked_seed", "generator_for"]
 
 #: Digits of this many indices are taken apart at a time.
 _CHUNK = 2**18
+
+
+class Level(NamedTuple):
+    """Balls without the smaller ball around their centre: all at one distance from it.
+
+    Attributes:
+        first: rows at which the balls begin.
+        stop: rows before which they end.
+        inner_first: the same of the smaller balls.
+        inner_stop: likewise.
+    """
+
+    first: Tensor
+    stop: Tensor
+    inner_first: Tensor
+    inner_stop: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """How many rows there are around each centre."""
+        return self.stop - self.first - self._inner
+
+    @property
+    def _inner(self) -> Tensor:
+        return self.inner_stop - self.inner_first
+
+    def member(self, number: Tensor) -> Tensor:
+        """The row of this number, from 0 to ``size`` - 1, around each centre."""
+        row = self.first + number
+        return torch.where(row < self.inner_first, row, row + self._inner)
 
 
 @dataclass(frozen=True)
@@ -87,6 +117,10 @@ class Leaves:
             return first, first + width
         return torch.searchsorted(self.keys, first), torch.searchsorted(self.keys, first + width)
 
+    def level(self, rows: Tensor, level: int) -> Level:
+        """The other sequences j with v(i - j) = level, for some rows i."""
+        return Level(*self.ball(rows, level), *self.ball(rows, level + 1))
+
     def nearest_depth(self) -> Tensor:
         """(M,) the largest v(i - j) over the other sequences j, that is n - 1 in a whole space.
 
@@ -125,7 +159,7 @@ def checked_points(points: object, ball: object) -> Tensor:
     check_ball(ball)
     expected = "expected points of the ball, float32 or float64 of shape (M, d)"
     if not isinstance(points, Tensor):
-        raise TypeError(f"points: got {type(points).__name__}: {points!r}, {expected}")
+        raise TypeError(f"points: got {type(points).__name__}, {expected}; use torch.as_tensor")
     if points.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"points: got dtype {points.dtype}, {expected}")
     if points.ndim != 2 or not points.shape[1] or not len(points):
