@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ternvae import (
     analysis,
+    baselines,
     ceilings,
     checkpoint,
     config,
@@ -37,6 +38,7 @@ from ternvae.manifolds import PoincareBall, RiemannianAdam, WrappedNormal, laten
 from ternvae.manifolds import math as geometry
 from ternvae.models import branch, dense, layers
 from tests import (
+    boundary_baselines,
     boundary_cases,
     boundary_geometry,
     boundary_models,
@@ -60,12 +62,12 @@ from tests.boundary import (
 CASES = [
     *(*boundary_geometry.CASES, *boundary_cases.CASES),
     *(*boundary_models.CASES, *boundary_rooms.CASES, *boundary_runs.CASES),
-    *boundary_structure.CASES,
+    *(*boundary_structure.CASES, *boundary_baselines.CASES),
 ]
 MODULES = (
     *(padic, manifolds, geometry, normal, latent, models, branch, dense),
     *(metrics, losses, ceilings),
-    *(config, checkpoint, trainer, validation, analysis),
+    *(config, checkpoint, trainer, validation, analysis, baselines),
 )
 CLASSES = (
     PoincareBall,
@@ -74,6 +76,8 @@ CLASSES = (
     models.TernaryVAE,
     metrics.Evaluator,
     padic.TernarySpace,
+    baselines.LinearUltrametric,
+    baselines.PointTable,
     config.Profile,
     trainer.Trainer,
 )

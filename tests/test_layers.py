@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "first_order": set(),
     "losses": {"first_order"},
     "metrics": {"padic", "ceilings"},
+    "baselines": {"padic", "manifolds", "metrics"},
     "models": {"padic", "manifolds", "checkpoint", "first_order"},
     "config": {"ceilings"},
     "training": {"padic", "manifolds", "models", "losses", "metrics", "checkpoint"},
