@@ -99,6 +99,7 @@ def padic_cases() -> list[Case]:
             seed=Argument(lambda m: m.seed, (*INTEGERS, *given(-1, 2**64))),
             device=Argument(lambda m: "cpu", given("nowhere", 3.5, "cuda:99")),
         ),
+        *holdout_cases(),
         Case(padic.valuation, {"n": any_integer, "p": PRIME, "cap": CAP}),
         Case(padic.padic_distance, {"i": both, "j": both, "p": PRIME}),
         Case(padic.digits_of, {"indices": Argument(indices, INT64), "n_digits": DIGITS}),
@@ -133,6 +134,42 @@ def padic_cases() -> list[Case]:
                 "valuation": Argument(levels, valuations.spoils),
                 "n_digits": DIGITS,
                 "generator": GENERATOR,
+            },
+        ),
+    ]
+
+
+def holdout_cases() -> list[Case]:
+    share = (*REALS, *given(1.0, -0.1, 0.99))
+    methods = vars(padic.Holdout)
+    held = Argument(lambda m: padic.Holdout(space(m), 0.4, m.seed))
+    seed = Argument(lambda m: m.seed, (*INTEGERS, *given(-1, 2**64)))
+    index = Argument(indices, NOT_WHOLE)
+    return [
+        Case(
+            padic.Holdout,
+            {
+                "space": Argument(space, given(None, 9, "space")),
+                "share": Argument(lambda m: 0.4, share),
+                "seed": seed,
+            },
+        ),
+        Case(methods["seen"], {"self": held, "indices": index}),
+        Case(methods["is_seen"], {"self": held, "indices": Argument(indices, INT64)}),
+        Case(
+            methods["shuffled"],
+            {
+                "self": held,
+                "ranks": Argument(lambda m: m.integers(2, 4, m.rows), INT64),
+                "seed": seed,
+            },
+        ),
+        Case(
+            methods["seen_of_level"],
+            {
+                "self": held,
+                "level": Argument(lambda m: m.n_digits, (*INTEGERS, *given(-1, 99))),
+                "at_most": Argument(lambda m: m.rows, given("9", 9.5, True, -1)),
             },
         ),
     ]

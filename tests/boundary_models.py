@@ -121,6 +121,13 @@ def metric_cases() -> list[Case]:
                 ),
                 "add": Argument(lambda m: torch.clone, given(None, 3, "add", [])),
                 "progress": Argument(lambda m: [].append, given(3, "progress", [])),
+                "among": Argument(
+                    lambda m: lambda rows: rows > m.rows,
+                    (
+                        *given(3, "among", []),
+                        *made("nothing", lambda v, m: lambda rows: rows < 0, "none of the"),
+                    ),
+                ),
             },
         ),
         Case(of["__call__"], scored),
@@ -132,12 +139,18 @@ def metric_cases() -> list[Case]:
         Case(of["chunks"], {"self": evaluator}, lambda self: list(self.chunks())),
         Case(
             metrics.evaluate,
-            {"model": model, "space": Argument(space, SPACE_SPOILT)},
-            lambda model, space: (
-                metrics.evaluate(model, space)
-                if not isinstance(space, TernarySpace)
-                else metrics.Evaluator(space, sample_size=50)(model)
-            ),
+            {
+                "model": model,
+                "space": Argument(space, SPACE_SPOILT),
+                "indices": Argument(
+                    lambda m: m.integers(2, 3**m.n_digits - 1, m.rows),
+                    (
+                        *given([0.5], [True], [], 3, [[1], [2]], [float("nan")]),
+                        *value("below", -9),
+                        *value("above", 3**9),
+                    ),
+                ),
+            },
         ),
         Case(
             metrics.evaluation_bytes,

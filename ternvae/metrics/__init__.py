@@ -21,6 +21,7 @@ from ternvae.metrics.evaluator import EXACT_DIGITS, SAMPLE_SEED, SAMPLE_SIZE, Ev
 from ternvae.metrics.hyperbolicity import Hyperbolicity, gromov_hyperbolicity
 from ternvae.metrics.levels import richness
 from ternvae.metrics.neighbours import SiblingRetrieval, sibling_retrieval
+from ternvae.metrics.parts import part_of
 from ternvae.metrics.ranks import spearman
 from ternvae.metrics.results import (
     COLLAPSE_TOLERANCE,
@@ -35,6 +36,7 @@ from ternvae.metrics.structure import Structure, measure_structure
 from ternvae.metrics.survey import KEPT_BYTES, rows_at_a_time
 from ternvae.metrics.triplets import TripletTable, triplet_table
 from ternvae.padic import TernarySpace
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = [
     "COLLAPSE_TOLERANCE",
@@ -66,28 +68,37 @@ __all__ = [
 ]
 
 
-def evaluate(model: EmbeddingModel, space: TernarySpace) -> Metrics:
-    """Score a model over the whole space.
+def evaluate(
+    model: EmbeddingModel, space: TernarySpace, indices: WholeNumbers | None = None
+) -> Metrics:
+    """Score a model over the whole space, or over a part of it.
+
+    Within a part, pairs and triples have all their sequences in it, and each level weighs as in the
+    whole space, so that the ceilings stay what they are.
 
     Args:
         model: anything with ``embed``, ``decode`` and ``ball``, for instance
             :class:`ternvae.models.TernaryVAE`.
         space: the space of sequences that the model was made for.
+        indices: shape (M,), in 0 .. N - 1: which sequences make up the part, each counting once;
+            None means all.
 
     Returns:
-        A dict with exactly the names of :func:`metric_names`; its ``sampling`` attribute names
-        the samples behind what is not exact, and ``standard_errors`` how far that may be off.
+        A dict with exactly the names of :func:`metric_names`, but for ``r_v`` of levels that a part
+        has nothing of; its ``sampling`` attribute names the samples behind what is not exact, and
+        ``standard_errors`` how far that may be off.
 
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`, or ``model`` lacks ``ball``, ``embed``
             or ``decode``.
-        ValueError: the model is of another space, or its answers have other shapes or dtypes.
+        ValueError: the model is of another space, its answers have other shapes or dtypes, or
+            ``indices`` are none of the space, or of one with more than 15 digits.
 
     Warns:
         CollapsedLevelsWarning: radii are tied inside a level.
     """
     check_model(model)
-    return Evaluator(space)(model)
+    return Evaluator(space, among=None if indices is None else part_of(space, indices))(model)
 
 
 #: Columns of float64 held at the peak for each measured row: the radii, their levels, all of them

@@ -23,7 +23,6 @@ from ternvae.metrics.arguments import (
 )
 from ternvae.metrics.levels import Levels, largest_errors
 from ternvae.metrics.pairs import Pairs, Triples
-from ternvae.metrics.ranks import ClassColumn, influence
 from ternvae.metrics.results import (
     ERROR_PREFIX,
     CollapsedLevelsWarning,
@@ -32,7 +31,7 @@ from ternvae.metrics.results import (
     collapse_excess,
     metric_names,
 )
-from ternvae.metrics.rows import AllRows, LevelSample, Rows
+from ternvae.metrics.rows import AllRows, LevelSample, Member, PartRows, Rows
 from ternvae.metrics.survey import KEPT_BYTES, ROWS_PER_CHUNK, Found, Surveyor, rows_at_a_time
 from ternvae.padic import TernarySpace
 from ternvae.padic.arguments import whole_number
@@ -51,9 +50,6 @@ _WORST_PAIRS = 1.35
 #: Spaces of up to this many digits are measured row by row, 3^15 = 14,348,907 of them; of larger
 #: ones a sample of each level is.
 EXACT_DIGITS = 15
-
-#: Pairs that the standard errors are estimated from: enough for two digits of them, at no cost.
-_PAIRS_FOR_ERRORS = 2**13
 
 
 class Evaluator:
@@ -77,9 +73,15 @@ class Evaluator:
             same calls in the same order.
         add: adds a tensor over these processes and gives each the sum; needed with several.
         progress: called after each chunk with the number of sequences embedded in it.
+        among: says of int64 indices (rows,), as bool (rows,), which belong to the part of the space
+            that is measured; None for the whole space.  Pairs and triples are then within the part,
+            and each level weighs as in the whole space, so that ceilings stay what they are; a
+            level without a sequence in the part has no ``r_v``.
 
     Attributes:
         space: the space.
+        hierarchy_ceiling: the lowest hierarchy of radii that are not tied; that of the space, but
+            for a part in which a level is missing.
         sampling: what is measured: ``rows`` of N (``rows_exact``), ``pairs`` (``pairs_exact``),
             ``triples``, the ``seed`` of all draws, and ``standard_error_at_most``, which no model
             exceeds (radii not tied): of ``coverage``, ``hierarchy``, ``pairs`` (dist_corr and
@@ -87,10 +89,10 @@ class Evaluator:
 
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`, ``share`` no pair, or ``add`` or
-            ``progress`` cannot be called.
+            ``progress`` or ``among`` cannot be called.
         ValueError: ``sample_size`` or ``kept_bytes`` is not a positive integer, ``sample_seed`` or
             ``exact_up_to`` out of range, ``share`` no rank of its world, or several processes have
-            no ``add``.
+            no ``add``; or nothing belongs to the part.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Evaluator:
         share: tuple[int, int] = (0, 1),
         add: Callable[[Tensor], Tensor] | None = None,
         progress: Callable[[int], object] | None = None,
+        among: Member | None = None,
     ) -> None:
         check_space(space)
         sample_size = positive(sample_size, "sample_size", f"{SAMPLE_SIZE} is the default")
@@ -120,21 +123,25 @@ class Evaluator:
         kept_bytes = positive(kept_bytes, "kept_bytes", f"{KEPT_BYTES} is the default")
         check_share(share, add)
         check_callback("progress", progress)
+        check_callback("among", among)
         self.space = space
-        self._rows: Rows = (
-            AllRows(space)
-            if space.n_digits <= exact_up_to
-            else LevelSample(space, sample_size, sample_seed)
-        )
+        self._rows: Rows
+        if space.n_digits > exact_up_to:
+            self._rows = LevelSample(space, sample_size, sample_seed, among)
+        else:
+            self._rows = AllRows(space) if among is None else PartRows(space, among)
+        self.hierarchy_ceiling = -self._rows.ceiling
         self._surveyor = Surveyor(
             self._rows, kept_bytes=kept_bytes, share=share, add=add, progress=progress
         )
         generator = torch.Generator().manual_seed(sample_seed)
-        self._pairs = Pairs(space, sample_size, generator, seed=sample_seed)
-        self._triples = Triples(space, -(-sample_size // 8), generator)
+        self._pairs = Pairs(
+            space, sample_size, generator, seed=sample_seed, rows=self._rows, member=among
+        )
+        self._triples = Triples(space, -(-sample_size // 8), generator, self._rows, among)
         self.sampling: dict[str, Any] = {
             "rows": self._rows.total,
-            "rows_exact": isinstance(self._rows, AllRows),
+            "rows_exact": not self._rows.sampled,
             "pairs": self._pairs.count,
             "pairs_exact": self._pairs.exact,
             "triples": len(self._triples),
@@ -150,7 +157,7 @@ class Evaluator:
         """Return all metrics of ``model``; see :func:`evaluate`, also for what it raises."""
         check_model(model)
         values = {**self.branch_a(model), **self.branch_b(model)}
-        names = metric_names(self.space.n_digits)
+        names = [name for name in metric_names(self.space.n_digits) if name in values]
         errors = {
             name: values[ERROR_PREFIX + name] for name in names if ERROR_PREFIX + name in values
         }
@@ -161,9 +168,9 @@ class Evaluator:
         """The metrics that depend on branch A alone; they stand still while it is frozen.
 
         Beside them ``richness_A``, ``r_v0_A`` and ``r_vn_A``: richness and the mean radii of the
-        first and the last level, which are no metrics of the model but say how A lies in the ball;
-        and ``points_valid_A``, 1 if every point is finite and inside ``max_radius``, else 0.
-        What comes from a sample has its standard error beside it, as ``standard_error_of_`` and
+        first and the last measured level, which are no metrics of the model but say how A lies in
+        the ball; and ``points_valid_A``, 1 if every point is finite and inside ``max_radius``, else
+        0.  What comes from a sample has its standard error beside it, as ``standard_error_of_`` and
         its name.
 
         Raises:
@@ -173,13 +180,13 @@ class Evaluator:
         check_model(model)
         found = self._surveyor.survey(model, "A")
         levels = Levels.of(found.radius, self._rows)
-        mean, variance = levels.moments()
+        mean, _ = levels.moments()
         coverage, coverage_error = self._coverage(found, levels)
         hierarchy, hierarchy_error = levels.hierarchy()
         figures = {
             "coverage": coverage,
             "hierarchy_A": hierarchy,
-            "richness_A": float(variance.mean()),
+            "richness_A": levels.richness(),
             "r_v0_A": float(mean[0]),
             "r_vn_A": float(mean[-1]),
             "points_valid_A": float(levels.within(_limit(model))),
@@ -206,7 +213,7 @@ class Evaluator:
         check_model(model)
         found = self._surveyor.survey(model, "B", keep=True)
         levels, limit = Levels.of(found.radius, self._rows), _limit(model)
-        mean, variance = levels.moments()
+        mean, _ = levels.moments()
         coverage, coverage_error = self._coverage(found, levels)
         hierarchy, hierarchy_error = levels.hierarchy()
         self._warn_of_collapse(hierarchy)
@@ -214,10 +221,10 @@ class Evaluator:
         figures = {
             "coverage_B": coverage,
             "hierarchy_B": hierarchy,
-            "richness": float(variance.mean()),
+            "richness": levels.richness(),
             **compared,
             "Q_enhanced": compared["dist_corr"] + 1.5 * abs(hierarchy),
-            **{f"r_v{v}": float(level) for v, level in enumerate(mean)},
+            **self._by_level(mean),
             "tied_share": levels.tied_share(),
             "limit_share": levels.share_from(0.999 * limit),
             "points_valid": float(levels.within(limit)),
@@ -228,11 +235,16 @@ class Evaluator:
                 "coverage_B": coverage_error,
                 "hierarchy_B": hierarchy_error,
                 "richness": richness_error,
-                **{f"r_v{v}": float(e) for v, e in enumerate(mean_errors)},
+                **self._by_level(mean_errors),
             }
         if "dist_corr" in errors:  # two independent samples
             errors["Q_enhanced"] = math.hypot(errors["dist_corr"], 1.5 * hierarchy_error)
         return figures | _errors(errors)
+
+    def _by_level(self, column: NDArray[np.float64]) -> dict[str, float]:
+        return {
+            f"r_v{v}": float(value) for v, value in zip(self._rows.valuations, column, strict=True)
+        }
 
     def _warn_of_collapse(self, hierarchy: float) -> None:
         excess = collapse_excess(hierarchy, self.space.n_digits)
@@ -248,13 +260,13 @@ class Evaluator:
     # --- parts of it ------------------------------------------------------------------------
 
     def chunks(self) -> Iterator[Tensor]:
-        """The indices of the measured rows, a chunk at a time; all N where rows are exact."""
+        """The indices of the measured rows, a chunk at a time; all where rows are exact."""
         total = self._rows.total
         for start in range(0, total, ROWS_PER_CHUNK):
             yield self._rows.chunk(start, min(start + ROWS_PER_CHUNK, total))
 
     def embed(self, model: EmbeddingModel, branch: str) -> Tensor:
-        """Points of the whole space, (N, latent_dim) in float64, on the model's device.
+        """Points of all that is measured, (rows, latent_dim) in float64, on the model's device.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -273,7 +285,7 @@ class Evaluator:
 
     @torch.no_grad()
     def level_radii(self, model: EmbeddingModel, branch: str) -> list[NDArray[np.float64]]:
-        """The measured radii of each level in ascending order: n + 1 arrays of float64.
+        """The radii of each measured level in ascending order: n + 1 arrays, or fewer of a part.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -286,7 +298,7 @@ class Evaluator:
 
     @torch.no_grad()
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
-        """Share of all N sequences that survive encode, ball, decode with every digit right.
+        """Share of the sequences that survive encode, ball, decode with every digit right.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -310,14 +322,14 @@ class Evaluator:
     ) -> tuple[dict[str, float], dict[str, float]]:
         """The metrics over pairs and triples, and the standard errors of those of a sample."""
         points = self._surveyor.lookup(model, "B", found.points)
-        probe = points(torch.zeros(1, dtype=torch.int64))
+        probe = points(self._rows.chunk(0, 1))
         kept = found.points is not None
         gaps, distances = self._pair_columns(model.ball, points, probe, kept, found.radius)
         triplets = self._triplet_accuracy(model.ball, points, probe, kept)
         # Sorting takes one core and lets other threads run.
         with ThreadPoolExecutor(1) as aside:
-            of_gaps = aside.submit(self._pairs.gaps.correlation, gaps)
-            of_distances = self._pairs.distances.correlation(distances)
+            of_gaps = aside.submit(self._pairs.correlation, self._pairs.gaps, gaps)
+            of_distances = self._pairs.correlation(self._pairs.distances, distances)
         figures = {
             "dist_corr": of_gaps.result(),
             "ultrametric_corr": of_distances,
@@ -325,8 +337,8 @@ class Evaluator:
         }
         errors = {}
         if not self._pairs.exact:
-            errors["dist_corr"] = _pair_error(self._pairs, self._pairs.gaps, gaps)
-            errors["ultrametric_corr"] = _pair_error(self._pairs, self._pairs.distances, distances)
+            errors["dist_corr"] = self._pairs.error(self._pairs.gaps, gaps)
+            errors["ultrametric_corr"] = self._pairs.error(self._pairs.distances, distances)
         if count := len(self._triples):
             likely = (triplets * count + 1) / (count + 2)
             errors["triplet_accuracy"] = math.sqrt(likely * (1 - likely) / count)
@@ -342,14 +354,17 @@ class Evaluator:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """|r_i - r_j| and d(z_i, z_j) of the pairs."""
         pairs, survey = self._pairs, self._surveyor
-        radii = torch.from_numpy(radius) if isinstance(self._rows, AllRows) else None
+        radii = torch.from_numpy(radius)
         size = rows_at_a_time(probe.shape[1])
         gaps = torch.zeros(pairs.count, dtype=torch.float64)
         distances = probe.new_zeros(pairs.count)  # read by the host once, not chunk by chunk
         for start in survey.dealt(pairs.starts(size), everything=kept):
             rows = pairs.rows(start, size)
             found = points(rows)
-            of_rows = ball.dist0(found).cpu() if radii is None else radii[rows]
+            if self._rows.sampled:
+                of_rows = ball.dist0(found).cpu()
+            else:
+                of_rows = radii[self._rows.places(rows)]
             for part, x, y in pairs.sides(start, found):
                 distances[part] = ball.dist(x, y)
             for part, x, y in pairs.sides(start, of_rows):
@@ -372,20 +387,6 @@ class Evaluator:
             closer = ball.dist(anchor, near) < ball.dist(anchor, far)
             right += closer.sum()
         return int(survey.sum(right, everything=kept)) / len(triples)
-
-
-def _pair_error(pairs: Pairs, classes: ClassColumn, values: NDArray[np.float64]) -> float:
-    """sqrt((1 - M / all pairs) var(h) / M), h the influence of a pair, over some of the M pairs.
-
-    That is the standard error of independent draws, which :class:`Pairs` does not exceed.
-    """
-    first = values[:_PAIRS_FOR_ERRORS]
-    if np.isnan(first).any():
-        return math.nan
-    weights = np.full(len(first), 1 / len(first))
-    found = influence(first, classes.classes[: len(first)], weights)
-    left = 1 - pairs.count / pairs.total
-    return float(found.values.std()) * math.sqrt(left / pairs.count)
 
 
 def _limit(model: EmbeddingModel) -> float:

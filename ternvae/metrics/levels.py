@@ -71,7 +71,7 @@ class Levels:
     """The measured radii of each level in ascending order, and what they say of the space.
 
     Attributes:
-        parts: n + 1 arrays; a level may end in NaN.
+        parts: an array for each level that is measured; it may end in NaN.
         rows: which rows they are of.
     """
 
@@ -88,19 +88,19 @@ class Levels:
 
     @property
     def complete(self) -> bool:
-        """Whether every row of the space is measured."""
+        """Whether every row of what is spoken of is measured."""
         return not self.rows.missing.any()
 
     def moments(self) -> tuple[Floats, Floats]:
-        """Mean and variance of the radius in each level, (n + 1,) each; see the module."""
+        """Mean and variance of the radius in each level, (L,) each; see the module."""
         mean, variance = level_moments(self.parts)
         measured, there = self.rows.counts, self.rows.sizes
         # Unbiased for the variance of the level; 1 where the level is complete.
         correction = measured * (there - 1) / np.maximum((measured - 1) * there, 1)
-        return mean, np.where(measured < there, variance * correction, variance)
+        return mean, np.where(self.rows.missing > 0, variance * correction, variance)
 
     def moment_errors(self) -> tuple[Floats, float]:
-        """Standard errors of the level means, (n + 1,), and of the richness."""
+        """Standard errors of the level means, (L,), and of the richness."""
         mean, variance = self.moments()
         with np.errstate(invalid="ignore"):
             fourth = np.array(
@@ -108,7 +108,11 @@ class Levels:
             )
         left = self.rows.missing / self.rows.counts
         spread = float((left * np.maximum(fourth - variance**2, 0)).sum())
-        return np.sqrt(left * variance), math.sqrt(spread) / len(self.parts)
+        return np.sqrt(left * variance), math.sqrt(spread) / (self.rows.space.n_digits + 1)
+
+    def richness(self) -> float:
+        """Mean variance over all n + 1 levels of the space; one that is left out counts as 0."""
+        return float(self.moments()[1].sum()) / (self.rows.space.n_digits + 1)
 
     def hierarchy(self) -> tuple[float, float]:
         """Spearman's coefficient of valuation and radius, and its standard error.
@@ -117,7 +121,7 @@ class Levels:
         """
         if any(np.isnan(part[-1]) for part in self.parts):
             return math.nan, math.nan
-        if self.complete:
+        if (self.rows.counts == self.rows.sizes).all():
             return sorted_correlation(self.parts, np.sort(np.concatenate(self.parts))), 0.0
         counts = self.rows.counts.astype(np.int64)
         weights = self.rows.weights / self.rows.counts
@@ -126,10 +130,16 @@ class Levels:
         own = np.split(found.values, np.cumsum(counts)[:-1])
         variances = np.array([values.var() for values in own])
         left = self.rows.weights**2 * self.rows.missing / self.rows.counts
-        return found.coefficient, math.sqrt(float(left @ variances))
+        error = math.sqrt(float(left @ variances))
+        if not self.complete:
+            return found.coefficient, error
+        # Fewer rows than the space has: what equal ranks of so few would add to the coefficient.
+        spread = float(1 - (weights**3 * self.rows.counts).sum())
+        of_space = 1 - 1 / self.rows.space.size**2
+        return found.coefficient * math.sqrt(spread / of_space), error
 
     def share(self, hits: Floats) -> float:
-        """The share of the space for ``hits`` (n + 1,) among the measured rows of each level."""
+        """The share of the space for ``hits`` (L,) among the measured rows of each level."""
         return float((self.rows.sizes * hits / self.rows.counts).sum() / self.rows.sizes.sum())
 
     def share_error(self, hits: Floats) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ternvae.metrics.arguments import check_points
 from ternvae.metrics.results import EmbeddingModel
-from ternvae.metrics.rows import AllRows, Rows
+from ternvae.metrics.rows import Rows
 
 __all__ = ["KEPT_BYTES", "ROWS_PER_CHUNK", "Found", "Surveyor", "rows_at_a_time"]
 
@@ -98,7 +98,7 @@ class Surveyor:
         total = self.rows.total
         probe = self.points(model, self.rows.chunk(0, 1), branch)
         latent_dim, device = probe.shape[1], probe.device
-        fits = isinstance(self.rows, AllRows) and probe[0].nbytes * total <= self._kept_bytes
+        fits = not self.rows.sampled and probe[0].nbytes * total <= self._kept_bytes
         points = probe.new_empty(total, latent_dim) if keep and fits else None
         radius = torch.zeros(total, dtype=torch.float64, device=device)
         right = torch.zeros(total if decode else 0, dtype=torch.uint8, device=device)
@@ -134,7 +134,8 @@ class Surveyor:
     ) -> Callable[[Tensor], Tensor]:
         """Rows to their points in float64: from those that were kept, or embedded again."""
         if points is not None:
-            return lambda rows: points.index_select(0, rows.to(points.device)).double()
+            of_rows = self.rows.places
+            return lambda rows: points.index_select(0, of_rows(rows).to(points.device)).double()
 
         def embedded(rows: Tensor) -> Tensor:
             found = self.points(model, rows, branch).double()
