@@ -145,7 +145,9 @@ def metric_cases() -> list[Case]:
                 "indices": Argument(
                     lambda m: m.integers(2, 3**m.n_digits - 1, m.rows),
                     (
-                        *given([0.5], [True], [], 3, [[1], [2]], [float("nan")]),
+                        *given([0.5], [True], [], [float("nan")]),
+                        *made("a number", lambda v, m: 3, "()"),
+                        *made("a table", lambda v, m: [[1], [2]], "(2, 1)"),
                         *value("below", -9),
                         *value("above", 3**9),
                     ),

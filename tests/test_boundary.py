@@ -75,7 +75,7 @@ CLASSES = (
     WrappedNormal,
     models.TernaryVAE,
     metrics.Evaluator,
-    padic.TernarySpace,
+    *(padic.TernarySpace, padic.Holdout),
     baselines.LinearUltrametric,
     baselines.PointTable,
     config.Profile,
@@ -85,7 +85,7 @@ CLASSES = (
 #: These hold what they are given and compute nothing.
 HOLDERS = (
     *(losses.GeometryLosses, models.BranchOutput, layers.Polar, metrics.Metrics),
-    latent.LatentSample,
+    *(latent.LatentSample, padic.HoldoutSizes),
     *(metrics.SiblingRetrieval, metrics.TripletTable, metrics.Hyperbolicity, metrics.Structure),
     *(metrics.Distortion, metrics.Stretch),
     *(config.Problem, trainer.TrainingResult, validation.Check),
