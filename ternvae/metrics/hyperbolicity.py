@@ -28,8 +28,8 @@ from ternvae.metrics.leaves import checked_points, checked_seed, generator_for
 
 __all__ = ["QUADRUPLES", "Hyperbolicity", "gromov_hyperbolicity"]
 
-#: Quadruples that are measured at most: all of 72 points.
-QUADRUPLES = 2**20
+#: Quadruples that are measured at most: all of 51 points.
+QUADRUPLES = 2**18
 
 #: Quadruples of which the points are held at a time.
 _CHUNK = 2**15
