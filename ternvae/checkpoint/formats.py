@@ -1,16 +1,18 @@
 """Older formats of a checkpoint, brought up to today's.
 
 1: the charts of the branches were the decoder's; 2: they are the model's own; 3: a run can stand
-inside an epoch, and the file is sealed.
+inside an epoch, and the file is sealed; 4: the directions of the encoders have a linear part, there
+are thresholds, and the chart of branch B has several layers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 __all__ = ["FORMAT_VERSION", "SEALED_SINCE", "migrated"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 #: Files of this format and later ones bear a seal; see `ternvae.checkpoint.sealing`.
 SEALED_SINCE = 3
@@ -21,8 +23,8 @@ def migrated(contents: dict[str, Any]) -> dict[str, Any]:
     version = contents["format_version"]
     if version < 2:
         contents = _from_format_1(contents)
-    if version < 3 and "progress" in contents:
-        contents = _from_format_2(contents)
+    if version < 4:
+        contents = _from_format_3(contents)
     return contents
 
 
@@ -47,12 +49,31 @@ def _new_name(name: Any) -> Any:
     return name
 
 
-def _from_format_2(contents: dict[str, Any]) -> dict[str, Any]:
-    """Runs were saved between epochs only, and did not say where they were run."""
-    return {
-        **contents,
-        "step": 0,
-        "within_epoch": None,
-        "execution": None,
-        "record_bytes": {},
-    }
+def _from_format_3(contents: dict[str, Any]) -> dict[str, Any]:
+    """The same model in today's terms; what it did not have is zero, or NaN where that is no value.
+
+    Its runs cannot go on, for the optimizer knows nothing of what is new.
+    """
+    weights, config = contents.get("model_state_dict"), contents.get("model_config")
+    if not isinstance(weights, dict) or not isinstance(config, dict):
+        return contents  # for the model to refuse
+    try:
+        weights = _with_linear_parts(weights, config)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+        return contents
+    kept = {key: value for key, value in contents.items() if key != "progress"}
+    return {**kept, "model_state_dict": weights, "model_config": {**config, "chart_layers": 1}}
+
+
+def _with_linear_parts(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    old, new = "charts.B.", "charts.B.0."
+    found = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in weights.items()}
+    n_digits: int = config["n_digits"]
+    for branch in ("A", "B"):
+        first = weights[f"encoders.{branch}.features.0.weight"]
+        last = weights[f"encoders.{branch}.log_variance.bias"]
+        place = f"encoders.{branch}.digits."
+        found[place + "weight"] = last.new_zeros(len(last), first.shape[1])
+        found[place + "bias"] = last.new_zeros(len(last))
+    found["thresholds"] = weights["prototypes"].new_full((n_digits - 1,), math.nan)
+    return found

@@ -60,6 +60,16 @@ def _beyond_the_space(profile: "Profile") -> list[Conflict]:
                 f" set training.batch_size to at most {size}",
             )
         )
+    seen = size - round(profile.space.holdout * size)
+    if seen < batch <= size:
+        least = "space.holdout" if not seen else "training.batch_size"
+        found.append(
+            Conflict(
+                (least, "space.holdout", "training.batch_size"),
+                f"a holdout of {profile.space.holdout:g} leaves {seen} of {size} sequences, fewer"
+                f" than a batch of {batch}; lower space.holdout or training.batch_size",
+            )
+        )
     limits = ceilings(n)
     lowest = limits["hierarchy"]
     if targets.hierarchy_B < round(lowest, 4):
@@ -86,6 +96,15 @@ def _beyond_the_space(profile: "Profile") -> list[Conflict]:
                     f" ask for {reachable_q} or less",
                 )
             )
+    if n > 1 and targets.ultrametric_corr > limits["ultrametric_corr"]:
+        reachable = math.floor(limits["ultrametric_corr"] * 1e4) / 1e4
+        found.append(
+            Conflict(
+                ("targets.ultrametric_corr", "space.n_digits"),
+                f"{targets.ultrametric_corr} is above the ceiling {limits['ultrametric_corr']:.7f}"
+                f" at {n} digits; ask for {reachable} or less",
+            )
+        )
     spread = richness_ceiling(n, profile.model.curvature, profile.model.max_radius)
     if targets.richness > spread:
         found.append(

@@ -39,6 +39,9 @@ class Space(Section):
     """The set that is learned."""
 
     n_digits: int = Field(9, ge=1, le=20, description="Ternary digits n; the space has 3^n points")
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the sequences that training never sees"
+    )
 
 
 class Model(Section):
@@ -47,6 +50,9 @@ class Model(Section):
     latent_dim: int = Field(16, ge=2, le=4096, description="Dimension of the Poincare ball")
     hidden_dim: int = Field(64, ge=1, le=65536, description="Width of the hidden layers")
     projection_layers: int = Field(2, ge=1, le=64, description="Layers of each projection")
+    chart_layers: int = Field(
+        2, ge=1, le=64, description="Layers between a point of branch B and the decoder"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability while training")
     curvature: float = Field(1.0, gt=0, description="c of the ball with sectional curvature -c")
     learnable_curvature: bool = Field(
@@ -136,6 +142,15 @@ class Targets(Section):
     )
     richness: float = Field(0.006, ge=0, description="Least mean within-level variance of r")
     Q_enhanced: float = Field(2.0, ge=0, description="Least dist_corr + 1.5 |hierarchy_B|")
+    coverage_B: float = Field(
+        0.0, ge=0, le=1, description="Least share recovered from the points of branch B; 0: any"
+    )
+    ultrametric_corr: float = Field(
+        0.0, ge=0, le=1, description="Least Spearman of the distances and the 3-adic ones; 0: any"
+    )
+    triplet_accuracy: float = Field(
+        0.0, ge=0, le=1, description="Least share of triples in the 3-adic order; 0: any"
+    )
 
 
 class Curriculum(Section):

@@ -30,14 +30,14 @@ except ImportError:  # installed without a C compiler
 __all__ = ["TEMPERATURE", "add_gradient", "can_add_gradient", "log_chord", "ultrametric_loss"]
 
 #: How sharply a distance is told from a threshold, in units of y.
-TEMPERATURE = 0.135
+TEMPERATURE = 0.2
 
 #: As in ``_pairs.c``; added to sinh^2, so that points that coincide have a finite y and slope.
 SMALLEST = 1e-6
 
 
 def log_chord(distance: Tensor, *, c: Tensor | float = 1.0) -> Tensor:
-    """y = log(sinh^2(sqrt(c) d / 2) + 1e-6), in what thresholds are measured.
+    """The value y = log(sinh^2(sqrt(c) d / 2) + 1e-6), in what thresholds are measured.
 
     Args:
         distance: hyperbolic distances d >= 0 of any shape, units of the metric.

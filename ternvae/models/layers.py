@@ -19,6 +19,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Polar",
+    "chart",
     "full_precision",
 ]
 
@@ -66,6 +67,12 @@ class Polar(NamedTuple):
 def _head(width: int, out: int, layers: int) -> nn.Sequential:
     hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.SiLU())]
     return nn.Sequential(*hidden, nn.Linear(width, out))
+
+
+def chart(latent_dim: int, hidden_dim: int, layers: int) -> nn.Sequential:
+    """Tangent space at the origin to what the decoder reads, (batch, hidden_dim)."""
+    bent = [m for _ in range(layers - 1) for m in (nn.SiLU(), nn.Linear(hidden_dim, hidden_dim))]
+    return nn.Sequential(nn.Linear(latent_dim, hidden_dim), *bent)
 
 
 class BallProjection(nn.Module):
@@ -218,7 +225,9 @@ class Decoder(nn.Sequential):
     """Charted point to digits: (batch, hidden_dim) to logits (batch, n_digits, 3).
 
     One decoder serves both branches.  They lay out the ball differently, so each has its own
-    linear chart of the tangent space at the origin in front of it; see :class:`TernaryVAE`.
+    chart of the tangent space at the origin in front of it.  That of A is linear: A and the decoder
+    learn together.  B places its points as the tree demands, of which the layout that the decoder
+    was made for is no linear image.
     """
 
     def __init__(self, n_digits: int, hidden_dim: int) -> None:

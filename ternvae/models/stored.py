@@ -10,7 +10,8 @@ from torch import Tensor
 __all__ = ["stored_config"]
 
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("n_digits", "latent_dim", "hidden_dim", "projection_layers"), (int,)),
+    **dict.fromkeys(("n_digits", "latent_dim", "hidden_dim"), (int,)),
+    **dict.fromkeys(("projection_layers", "chart_layers"), (int,)),
     **dict.fromkeys(("dropout", "curvature", "max_radius"), (float, int)),
     **dict.fromkeys(("learnable_curvature", "mathematical_precision"), (bool,)),
 }
@@ -54,12 +55,17 @@ def _is_dense(value: object) -> bool:
 
 
 def _values_needed(
-    n_digits: int, latent_dim: int, hidden_dim: int, projection_layers: int = 2, **_: object
+    n_digits: int,
+    latent_dim: int,
+    hidden_dim: int,
+    projection_layers: int = 2,
+    chart_layers: int = 2,
+    **_: object,
 ) -> int:
     """The entries of the large matrices, which are nearly all that a model has."""
     square = hidden_dim * hidden_dim
-    inside = (2 + 1 + 4 * (projection_layers - 1)) * square
-    return inside + hidden_dim * (4 * latent_dim + 3 * n_digits) + (n_digits + 1) * latent_dim
+    inside = (2 + 1 + 4 * (projection_layers - 1) + chart_layers - 1) * square
+    return inside + hidden_dim * (4 * latent_dim + 3 * n_digits) + (7 * n_digits + 1) * latent_dim
 
 
 def _values_there(state: dict[str, Tensor]) -> int:

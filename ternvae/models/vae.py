@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
+from ternvae.losses import log_chord
 from ternvae.manifolds import ManifoldParameter, PoincareBall, WrappedNormal
 from ternvae.manifolds.latent import latent_sample, radius_at
 from ternvae.models import dense
@@ -28,7 +29,7 @@ from ternvae.models.arguments import (
     count,
 )
 from ternvae.models.branch import BranchCall, run_branch
-from ternvae.models.layers import BranchOutput, Decoder, Encoder, Polar, full_precision
+from ternvae.models.layers import BranchOutput, Decoder, Encoder, Polar, chart, full_precision
 from ternvae.models.stored import stored_config
 from ternvae.padic import TernarySpace
 
@@ -50,6 +51,7 @@ class TernaryVAE(nn.Module):
         latent_dim: dimension of the ball, at least 2.
         hidden_dim: width of the hidden layers.
         projection_layers: linear layers in each head of the ball projections, at least 1.
+        chart_layers: linear layers between a point of branch B and the decoder, at least 1.
         dropout: probability of dropping a hidden feature of an encoder, in [0, 1).
         curvature: c > 0; the ball has sectional curvature -c.
         learnable_curvature: whether c is a parameter that starts there.
@@ -71,6 +73,7 @@ class TernaryVAE(nn.Module):
         latent_dim: int = 16,
         hidden_dim: int = 64,
         projection_layers: int = 2,
+        chart_layers: int = 2,
         dropout: float = 0.0,
         curvature: float = 1.0,
         learnable_curvature: bool = False,
@@ -81,6 +84,7 @@ class TernaryVAE(nn.Module):
         latent_dim = count("latent_dim", latent_dim, 2)
         hidden_dim = count("hidden_dim", hidden_dim, 1)
         projection_layers = count("projection_layers", projection_layers, 1)
+        chart_layers = count("chart_layers", chart_layers, 1)
         check_dropout(dropout)
         check_flag("mathematical_precision", mathematical_precision)
         self.space = TernarySpace(n_digits)
@@ -92,6 +96,7 @@ class TernaryVAE(nn.Module):
             "latent_dim": latent_dim,
             "hidden_dim": hidden_dim,
             "projection_layers": projection_layers,
+            "chart_layers": chart_layers,
             "dropout": dropout,
             "curvature": curvature,
             "learnable_curvature": learnable_curvature,
@@ -113,7 +118,12 @@ class TernaryVAE(nn.Module):
                 for branch in BRANCHES
             }
         )
-        self.charts = nn.ModuleDict({b: nn.Linear(latent_dim, hidden_dim) for b in BRANCHES})
+        self.charts = nn.ModuleDict(
+            {
+                "A": nn.Linear(latent_dim, hidden_dim),
+                "B": chart(latent_dim, hidden_dim, chart_layers),
+            }
+        )
         self.decoder = Decoder(n_digits, hidden_dim)
         start = _INITIAL_PROTOTYPE_SPREAD * torch.randn(n_digits + 1, latent_dim)
         self.prototypes = ManifoldParameter(self.ball.projx(start), manifold=self.ball)
@@ -329,15 +339,7 @@ class TernaryVAE(nn.Module):
                 the device meta, or an unknown branch.
         """
         check_branch(branch)
-        given = as_points(points)
-        latent_dim = self.prototypes.shape[-1]
-        if given.ndim != 2 or given.shape[-1] != latent_dim or not given.is_floating_point():
-            raise ValueError(
-                f"expected floating-point points of shape (batch, {latent_dim}), got "
-                f"{given.dtype} of shape {tuple(given.shape)}"
-            )
-        self.ball.assert_check_point_on_manifold(given)
-        given = given.to(self.prototypes.device, self.point_dtype)
+        given = self._points(points)
         with full_precision(given):
             tangent = self.ball.logmap0(given)
         found = dense.run(self, _WIRE_LOGITS[branch], None, tangent.to(self.prototypes.dtype))
@@ -348,6 +350,51 @@ class TernaryVAE(nn.Module):
         else:
             logits = found[0].view(len(given), self.space.n_digits, 3)
         return logits.argmax(-1) - 1
+
+    def _points(self, points: Any) -> Tensor:
+        """What a user gives as points, of the model's dtype and on its device."""
+        given = as_points(points)
+        latent_dim = self.prototypes.shape[-1]
+        if given.ndim != 2 or given.shape[-1] != latent_dim or not given.is_floating_point():
+            raise ValueError(
+                f"expected floating-point points of shape (batch, {latent_dim}), got "
+                f"{given.dtype} of shape {tuple(given.shape)}"
+            )
+        self.ball.assert_check_point_on_manifold(given)
+        return given.to(self.prototypes.device, self.point_dtype)
+
+    @torch.no_grad()
+    def valuation_between(self, first: Any, second: Any) -> Tensor:
+        """The valuation of the difference of two sequences, read from their points of branch B.
+
+        It is the number of thresholds that are above the distance of the points, which training
+        has placed; so equal points have valuation n - 1, the largest of two different sequences.
+
+        Args:
+            first: (batch, latent_dim) points inside the open ball.
+            second: likewise; a single row, (1, latent_dim), is compared with all of ``first``.
+
+        Returns:
+            (batch,) int64 in 0..n_digits - 1.
+
+        Raises:
+            TypeError: points of half precision, or what is no array of numbers.
+            ValueError: a wrong shape or dtype, a point outside the ball or not finite, or a model
+                from a checkpoint older than the thresholds.
+        """
+        if self.thresholds.isnan().any():
+            raise ValueError(
+                "this model has no thresholds: it was trained before they were learned; train it "
+                "again to read valuations from its points"
+            )
+        one, other = (self._points(each) for each in (first, second))
+        if len(one) != len(other) and len(other) != 1:
+            raise ValueError(
+                f"expected as many points, or one to compare with, got {len(one)} and {len(other)}"
+            )
+        with full_precision(one):
+            apart = log_chord(self.ball.dist(one, other), c=self.ball.c)
+        return (apart.unsqueeze(-1) < self.thresholds).sum(-1)
 
     @classmethod
     def from_checkpoint(

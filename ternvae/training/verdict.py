@@ -16,13 +16,20 @@ _LOWER_IS_BETTER = frozenset({"hierarchy_B"})
 #: Targets stated to four decimals of an irrational ceiling: -0.8321 stands for -0.83205...
 _STATED_TO_FOUR_DECIMALS = frozenset({"hierarchy_B"})
 
-#: Which entry of the validation results each target decides.
+#: Which entry of the validation results each target decides; those together with others may be
+#: left out.
 CHECKS = {
     "coverage": "coverage_precision",
+    "coverage_B": "coverage_precision",
     "hierarchy_B": "hierarchy_ceiling",
     "richness": "richness_preservation",
     "Q_enhanced": "Q_enhanced",
+    "ultrametric_corr": "p_adic_structure",
+    "triplet_accuracy": "p_adic_structure",
 }
+
+#: What does not exist with one digit, where all distances are equal.
+_OF_SEVERAL_DISTANCES = frozenset({"ultrametric_corr", "triplet_accuracy"})
 
 
 def target_met(name: str, value: float, target: float) -> bool:
@@ -41,12 +48,16 @@ def target_met(name: str, value: float, target: float) -> bool:
 def targets_met(
     metrics: Mapping[str, float], targets: Mapping[str, float], *, n_digits: int
 ) -> dict[str, bool]:
-    """Which targets are met.
+    """Which targets are met; with one digit, only of those that exist.
 
     Tied radii push the rank correlation past its ceiling; that is a collapse, not a success, so a
     collapsed hierarchy meets no target.
     """
-    met = {name: target_met(name, metrics[name], target) for name, target in targets.items()}
+    met = {
+        name: target_met(name, metrics[name], target)
+        for name, target in targets.items()
+        if n_digits > 1 or name not in _OF_SEVERAL_DISTANCES
+    }
     if "hierarchy_B" in met and collapse_excess(metrics["hierarchy_B"], n_digits):
         met["hierarchy_B"] = False
     return met
@@ -63,21 +74,24 @@ def validation_results(
 
     Args:
         metrics: all metrics of the model.
-        targets: the four targets, by metric name.
+        targets: the targets, by metric name.
         n_digits: number of ternary digits.
         points_valid: whether every point of both branches is finite and inside ``max_radius``.
 
     Returns:
-        One entry per target, ``numerical_stability`` (finite metrics and valid points),
-        ``p_adic_structure`` (mean radii strictly fall from level 0 to level n), and
-        ``mathematical_foundation_ready``, which is true when all the others are.
+        The entries of :data:`CHECKS`, each true if all targets that decide it are met, and beside
+        them ``numerical_stability`` (finite metrics and valid points) and
+        ``mathematical_foundation_ready``, which is true when all the others are.  For
+        ``p_adic_structure`` the mean radii must strictly fall from level 0 to level n as well.
     """
     radii = [metrics[f"r_v{v}"] for v in range(n_digits + 1)]
     met = targets_met(metrics, targets, n_digits=n_digits)
-    results = {check: met[name] for name, check in CHECKS.items()}
+    results = dict.fromkeys(CHECKS.values(), True)
+    for name, each in met.items():
+        results[CHECKS[name]] &= each
     defined = defined_metrics(metrics, n_digits).values()
     results["numerical_stability"] = points_valid and all(map(math.isfinite, defined))
-    results["p_adic_structure"] = all(a > b for a, b in pairwise(radii))
+    results["p_adic_structure"] &= all(a > b for a, b in pairwise(radii))
     results["mathematical_foundation_ready"] = all(results.values())
     return results
 
@@ -87,7 +101,7 @@ def defined_metrics(metrics: Mapping[str, float], n_digits: int) -> dict[str, fl
 
     With one digit all distances are equal, so there is no triple and no correlation with them.
     """
-    missing = {"ultrametric_corr", "triplet_accuracy"} if n_digits == 1 else set()
+    missing = _OF_SEVERAL_DISTANCES if n_digits == 1 else frozenset()
     return {name: value for name, value in metrics.items() if name not in missing}
 
 
