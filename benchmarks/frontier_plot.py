@@ -13,6 +13,8 @@ LEAST_LOSS = 1e-6
 COLOURS = ("#1b6ca8", "#c1440e", "#2e7d32", "#7b3fa0")
 SHAPES = ("circle", "square", "diamond", "triangle")
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 470, 70, 20, 20, 50
+#: Left end of the legend, which stands where no curve comes: far to the right, near the ceiling.
+LEGEND = 540
 
 
 def plot(
@@ -58,18 +60,18 @@ def plot(
         yield line(x(bound), TOP, x(bound), HEIGHT - BOTTOM, style='stroke="#888" stroke-width="2"')
         yield text(LEFT + 250, HEIGHT - 10, "richness (vertical: most at the ceiling of Q)")
         yield text(8, TOP - 6, "ceiling of Q less Q (downwards: worse)")
-        legend = HEIGHT - BOTTOM - 16 * (len(curves) + len(profiles)) - 4
+        legend = TOP
         for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
             path = " ".join(f"{x(richness):.1f},{y(q):.1f}" for richness, q in curve)
             stroke = f'stroke="{colour}" stroke-width="2"'
             yield f'<polyline points="{path}" fill="none" {stroke}/>'
             legend += 16
-            yield line(LEFT + 8, legend - 4, LEFT + 28, legend - 4, style=stroke)
-            yield text(LEFT + 34, legend, name)
+            yield line(LEGEND, legend - 4, LEGEND + 20, legend - 4, style=stroke)
+            yield text(LEGEND + 26, legend, name)
         for shape, profile in zip(SHAPES, profiles, strict=False):
             legend += 16
-            yield marker(shape, LEFT + 18, legend - 4)
-            yield text(LEFT + 34, legend, profile)
+            yield marker(shape, LEGEND + 10, legend - 4)
+            yield text(LEGEND + 26, legend, profile)
             yield from (marker(shape, x(r), y(q)) for name, r, q in points if name == profile)
 
     body = "\n".join(parts())
