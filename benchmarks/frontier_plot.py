@@ -45,8 +45,8 @@ def plot(
     def text(at: float, down: float, label: str, anchor: str = "start") -> str:
         return f'<text x="{at:.1f}" y="{down:.1f}" text-anchor="{anchor}">{label}</text>'
 
-    def line(*ends: float, style: str = 'stroke="#ddd"') -> str:
-        return '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" {}/>'.format(*ends, style)
+    def line(x1: float, y1: float, x2: float, y2: float, style: str = 'stroke="#ddd"') -> str:
+        return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {style}/>'
 
     def parts() -> Iterator[str]:
         yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
