@@ -32,7 +32,7 @@ _CHUNK = 2**18  # positions looked at at a time
 
 
 class HoldoutSizes(NamedTuple):
-    """How many indices are seen and unseen; together N."""
+    """How many indices are seen and unseen, together N; held check-free."""
 
     seen: int
     unseen: int

@@ -12,6 +12,7 @@ from typing import Any
 from ternvae.config import Profile
 from ternvae.metrics import CollapsedLevelsWarning, Evaluator, ceilings, metric_names
 from ternvae.models import TernaryVAE
+from ternvae.trainer.holding_out import reachable_hierarchy
 from ternvae.training.controller import Controller, controller_statistics
 from ternvae.training.homeostasis import Homeostasis
 from ternvae.training.monitor import Monitor
@@ -34,7 +35,7 @@ class Examination:
     Attributes:
         profile: the resolved profile.
         model: the model.
-        evaluator: of its space.
+        evaluator: of its space, or of what training sees of it.
         progress: where firsts are noted.
         monitor: through which everything is said.
         signs: watches for what goes wrong.
@@ -57,7 +58,8 @@ class Examination:
 
     def __post_init__(self) -> None:
         self.n_digits = self.profile.space.n_digits
-        self.targets: dict[str, float] = self.profile.targets.model_dump()
+        self.targets: dict[str, float] = _asked_for(self.profile)
+        self.targets["hierarchy_B"] = reachable_hierarchy(self.profile, self.evaluator)
 
     def measure_branch_a(self) -> None:
         """Measure branch A, and decide nothing."""
@@ -99,7 +101,8 @@ class Examination:
         epoch, n_digits = self.progress.epoch, self.n_digits
         with self.progress.spending("evaluate", self.model.prototypes.device):
             measured, collapsed = self._measure()
-        metrics = {name: measured[name] for name in metric_names(n_digits)}
+        # Of a level of which nothing is seen there is no radius.
+        metrics = {name: measured[name] for name in metric_names(n_digits) if name in measured}
         log.info("%s", epoch_line(epoch, losses["total"], metrics))
         met = targets_met(metrics, self.targets, n_digits=n_digits)
         if all(met.values()) and self.progress.note_targets():
@@ -162,3 +165,10 @@ class Examination:
             told = ", ".join(f"{name} {value:.1e}" for name, value in precision.items())
             log.info("Epoch %d: against float64: %s", self.progress.epoch, told)
         return figures
+
+
+def _asked_for(profile: Profile) -> dict[str, float]:
+    """The targets of a profile, without those that ask for nothing."""
+    optional = {"coverage_B", "ultrametric_corr", "triplet_accuracy"}
+    targets = profile.targets.model_dump()
+    return {name: value for name, value in targets.items() if value or name not in optional}

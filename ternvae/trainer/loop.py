@@ -13,16 +13,16 @@ from ternvae.checkpoint import CheckpointError
 from ternvae.checkpoint.arguments import file_path
 from ternvae.config import Profile
 from ternvae.padic import TernarySpace
+from ternvae.trainer.holding_out import check_source, measure_unseen
 from ternvae.trainer.judging import judged
 from ternvae.trainer.keeping import Keeper
 from ternvae.trainer.leading import led
 from ternvae.trainer.opening import check_installation, opening_lines, resumption_lines
 from ternvae.trainer.pace import Pace
-from ternvae.trainer.parts import examination_of, model_of, monitor_of, optimisation_of
+from ternvae.trainer.parts import batches_of, examination_of, model_of, monitor_of, optimisation_of
 from ternvae.trainer.result import TrainingResult, run_summary
 from ternvae.trainer.saving import digest_of, load_run, profile_differences, restore_run
 from ternvae.trainer.steps import Steps
-from ternvae.training.batches import BatchPlan
 from ternvae.training.coverage import take_over_coverage
 from ternvae.training.device import check_memory
 from ternvae.training.events import Event
@@ -90,6 +90,7 @@ class Trainer:
         self._progress_bar = progress_bar
         self._stop_requested = False
         self._problem: str | None = None
+        self._unseen: dict[str, float] | None = None
         self._restored: dict[str, Any] | None = None
         self.processes = Processes.joined()
         with self.processes.together():
@@ -114,11 +115,8 @@ class Trainer:
         self.directory.check(resuming=self._goes_on_in_place)
         self.space = TernarySpace(profile.space.n_digits)
         check_memory(self.space, profile.model.latent_dim, self.device)
-        training = profile.training
-        processes.check_work(training.batch_size, self.space.size)
-        self.batches = BatchPlan(
-            self.space, training.batch_size, training.balanced_share, training.paired_share
-        )
+        processes.check_work(profile.training.batch_size, self.space.size)
+        self.batches = batches_of(profile)
         self.pace = Pace(profile)
         self.model = model_of(profile, self.device)
         self.monitor = monitor_of(profile, self.directory, processes)
@@ -284,6 +282,7 @@ class Trainer:
 
     def _take_over(self, path: str) -> None:
         """Begin with the encoder A and the decoder of an earlier run."""
+        check_source(path, self.profile)
         take_over_coverage(self.model, path)
         coverage = self.examination.measure_coverage()
         wanted = self.profile.targets.coverage
@@ -368,6 +367,7 @@ class Trainer:
             run_dir=self.directory.path,
             last_good=last_good,
             problem=self._problem,
+            unseen=self._unseen,
         )
 
     def _save_last(self) -> str | None:
@@ -382,6 +382,9 @@ class Trainer:
             targets, n_digits = self.examination.targets, self.space.n_digits
             log.info("Best model, of epoch %d: %s", best.epoch, self.directory.best)
             log.info("\n%s", final_table(best.metrics, targets, n_digits=n_digits))
+            if stop_reason == "epochs":
+                at = (self.directory.best, self.profile, self.device)
+                self._unseen = led(self.processes, lambda: measure_unseen(*at))
         if stop_reason != "epochs":
             log.info("Stopped (%s); the last good checkpoint is %s", stop_reason, last_good)
 
@@ -390,7 +393,7 @@ class Trainer:
         try:
             self.monitor.finish(self.progress.epoch, self.profile.to_dict(), metrics)
             self.monitor.check_written()
-            summary = run_summary(self.examination, stop_reason)
+            summary = run_summary(self.examination, stop_reason, self._unseen)
             led(self.processes, lambda: self.directory.write_summary(summary))
         except SaveError:
             # Why nothing can be written has been said if that is what ended the run.

@@ -11,6 +11,7 @@ import torch
 
 from ternvae.config import Profile
 from ternvae.models import TernaryVAE
+from ternvae.trainer.holding_out import holdout_line, holdout_of
 from ternvae.trainer.saving import profile_differences
 from ternvae.training.execution import execution, execution_differences
 from ternvae.training.processes import Processes
@@ -59,6 +60,8 @@ def opening_lines(profile: Profile, model: TernaryVAE, processes: Processes) -> 
     )
     if profile.description:
         yield profile.description
+    if (holdout := holdout_of(profile)) is not None:
+        yield holdout_line(holdout)
     if profile.frozen_checkpoint.path is not None:
         yield f"Encoder A and the decoder are those of {profile.frozen_checkpoint.path}"
     if profile.training.num_workers:

@@ -7,9 +7,11 @@ import torch
 from ternvae.config import Profile
 from ternvae.metrics import Evaluator, ceilings
 from ternvae.models import TernaryVAE
+from ternvae.padic import TernarySpace
 from ternvae.trainer.examination import Examination
+from ternvae.trainer.holding_out import holdout_of, reachable_hierarchy
 from ternvae.trainer.steps import seeded
-from ternvae.training.batches import epoch_seed
+from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.controller import Controller
 from ternvae.training.homeostasis import Homeostasis
 from ternvae.training.monitor import Monitor
@@ -19,7 +21,7 @@ from ternvae.training.progress import Progress
 from ternvae.training.run_directory import RunDirectory
 from ternvae.training.warning_signs import WarningSigns
 
-__all__ = ["examination_of", "model_of", "monitor_of", "optimisation_of"]
+__all__ = ["batches_of", "examination_of", "model_of", "monitor_of", "optimisation_of"]
 
 
 def model_of(profile: Profile, device: torch.device) -> TernaryVAE:
@@ -51,32 +53,46 @@ def optimisation_of(profile: Profile, model: TernaryVAE) -> Optimisation:
     )
 
 
+def batches_of(profile: Profile) -> BatchPlan:
+    """Which sequences the steps see."""
+    training = profile.training
+    return BatchPlan(
+        TernarySpace(profile.space.n_digits),
+        training.batch_size,
+        training.balanced_share,
+        training.paired_share,
+        holdout_of(profile),
+    )
+
+
 def examination_of(
     profile: Profile, model: TernaryVAE, monitor: Monitor, processes: Processes
 ) -> Examination:
-    """What measures, with all that decides by what is measured."""
-    share = (processes.rank, processes.world)
+    """What measures, with all that decides by what is measured: that is what training sees."""
+    share, holdout = (processes.rank, processes.world), holdout_of(profile)
+    among = None if holdout is None else holdout.is_seen
+    evaluator = Evaluator(model.space, share=share, add=processes.sum_, among=among)
     return Examination(
         profile=profile,
         model=model,
-        evaluator=Evaluator(model.space, share=share, add=processes.sum_),
+        evaluator=evaluator,
         progress=Progress(),
         monitor=monitor,
         signs=warning_signs_of(profile),
-        homeostasis=homeostasis_of(profile),
+        homeostasis=homeostasis_of(profile, evaluator),
         controller=controller_of(profile),
         processes=processes,
     )
 
 
-def homeostasis_of(profile: Profile) -> Homeostasis | None:
+def homeostasis_of(profile: Profile, evaluator: Evaluator) -> Homeostasis | None:
     """What freezes and thaws the encoders; None if that is off."""
     if not profile.homeostasis.enabled:
         return None
     return Homeostasis(
         **profile.homeostasis.model_dump(exclude={"enabled"}),
         coverage_limit=profile.targets.coverage,
-        hierarchy_target=profile.targets.hierarchy_B,
+        hierarchy_target=reachable_hierarchy(profile, evaluator),
         q_limit=ceilings(profile.space.n_digits)["Q_enhanced"],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class TrainingResult:
         run_dir: the folder of the run.
         last_good: the newest checkpoint to go on from; None if there is none.
         problem: why training stopped itself, in a sentence; None if it did not.
+        unseen: metrics of the best model over the sequences that training never saw; None if it
+            saw all, or has not come to its end.
     """
 
     metrics: dict[str, float]
@@ -34,17 +37,22 @@ class TrainingResult:
     run_dir: Path
     last_good: Path | None = None
     problem: str | None = None
+    unseen: dict[str, float] | None = None
 
 
-def run_summary(examination: Examination, stop_reason: str) -> dict[str, Any]:
+def run_summary(
+    examination: Examination, stop_reason: str, unseen: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """What ``metrics.json`` holds.
 
     Args:
         examination: of the run.
         stop_reason: see :class:`TrainingResult`.
+        unseen: the same.
     """
     profile, progress = examination.profile, examination.progress
-    best = progress.best
+    best, share = progress.best, profile.space.holdout
+    parts = {"share": share, "seen": best.metrics if best else {}, "unseen": unseen}
     return {
         "profile": profile.name,
         "seed": profile.seed,
@@ -53,6 +61,7 @@ def run_summary(examination: Examination, stop_reason: str) -> dict[str, Any]:
         "best_epoch": best.epoch if best else None,
         "stop_reason": stop_reason,
         "comprehensive_metrics": best.metrics if best else {},
+        **({"holdout": parts} if share else {}),
         "sampling": examination.evaluator.sampling,
         "ceilings": ceilings(profile.space.n_digits),
         "validation_results": best.validation if best else {},

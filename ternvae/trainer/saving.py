@@ -154,6 +154,8 @@ def _check_changes(path: str | Path, contents: Mapping[str, Any], profile: Profi
         why = None
         if key in _ORDER_OF_THE_DATA and contents["step"]:
             why = f"the checkpoint is inside epoch {contents['epoch'] + 1}, whose data it orders"
+        if key == "space.holdout" or (key == "seed" and profile.space.holdout):
+            why = "it decides which sequences training never sees, and some would have been seen"
         if key == "frozen_checkpoint.path":
             why = "it is read at the start of a run only, and changes nothing later"
         if why is not None:

@@ -53,7 +53,7 @@ def controller_statistics(
 
     Args:
         metrics: what the evaluator says of both branches.
-        n_digits: number of ternary digits, which names the radius of the last level.
+        n_digits: number of ternary digits; the last level with a radius counts as the last one.
         richness_target: unit of the two richnesses; 0 takes them as they are.
         radius_max: unit of the radii, in units of the metric.
         q_ceiling: unit of Q.
@@ -61,7 +61,8 @@ def controller_statistics(
     Returns:
         (12,) float64, cut at -4 and 4; an undefined statistic is 0.
     """
-    named = {**metrics, "r_vn": metrics[f"r_v{n_digits}"]}
+    last = next(name for v in range(n_digits, -1, -1) if (name := f"r_v{v}") in metrics)
+    named = {**metrics, "r_vn": metrics[last]}
     units = {
         **dict.fromkeys(("richness_A", "richness"), richness_target or 1.0),
         **dict.fromkeys(("r_v0_A", "r_v0", "r_vn_A", "r_vn"), radius_max),

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ternvae.metrics import ceilings
 from ternvae.training.verdict import targets_met
 
-__all__ = ["aligned", "cell", "epoch_line", "final_table", "metric_ceilings"]
+__all__ = ["aligned", "cell", "epoch_line", "final_table", "metric_ceilings", "unseen_line"]
 
 
 def epoch_line(epoch: int, loss: float, metrics: Mapping[str, float]) -> str:
@@ -17,6 +17,16 @@ def epoch_line(epoch: int, loss: float, metrics: Mapping[str, float]) -> str:
         f"Epoch {epoch:3d} | Loss: {loss:.4f} | Coverage: {metrics['coverage']:.4f} | "
         f"Hierarchy_B: {metrics['hierarchy_B']:.4f} | Richness: {metrics['richness']:.5f} | "
         f"Q: {metrics['Q_enhanced']:.3f}"
+    )
+
+
+def unseen_line(metrics: Mapping[str, float], count: int) -> str:
+    """What the best model makes of so many sequences that it has never seen."""
+    return (
+        f"Unseen: {count} sequences | Coverage: {metrics['coverage']:.4f} | "
+        f"Coverage_B: {metrics['coverage_B']:.4f} | Hierarchy_B: {metrics['hierarchy_B']:.4f} | "
+        f"Ultrametric: {metrics['ultrametric_corr']:.4f} | "
+        f"Triplets: {metrics['triplet_accuracy']:.4f}"
     )
 
 
