@@ -226,6 +226,7 @@ def analysis_cases() -> list[Case]:
             {
                 "path": Argument(lambda m: CHECKPOINT, (*UNREADABLE, *targets)),
                 "device": Argument(lambda m: "cpu", NO_DEVICE),
+                "structure": Argument(lambda m: False, given(None, 1, "no")),
             },
         ),
         Case(analysis.analysis_json, {"analysis": one}),

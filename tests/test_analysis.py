@@ -25,7 +25,7 @@ from ternvae.analysis import (
 )
 from ternvae.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ternvae.config import load_profile
-from ternvae.metrics import ceilings, metric_names
+from ternvae.metrics import ceilings, measure_structure, metric_names
 from ternvae.models import TernaryVAE
 from ternvae.trainer import Trainer
 from ternvae.training.report import final_table
@@ -401,6 +401,42 @@ def test_the_text_holds_the_tables_and_the_checks(run: Path) -> None:
     assert dict(line.split("  ")[::-1] for line in checks.splitlines()) == {
         check: "PASS" if passed else "FAIL" for check, passed in found.validation.items()
     }
+
+
+def test_the_structure_is_measured_where_it_is_asked_for(run: Path) -> None:
+    path = run / "best_Q.pt"
+    plain, found = analyze(path), analyze(path, structure=True)
+    assert plain.structure is None and replace(found, structure=None) == plain
+    model = TernaryVAE.from_checkpoint(path)
+    # Not by ==: where there is no cell, tables hold NaN.
+    assert repr(found.structure) == repr(measure_structure(model, model.space))
+    structure = found.structure
+    assert structure is not None
+    assert analysis_text(found).startswith(analysis_text(plain))
+    measures, triplets = analysis_text(found).split("\n\n")[4:]
+    assert measures.startswith("Structure of branch B")
+    lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in measures.splitlines()[3:])
+    assert lines["siblings"].split()[:2] == [f"{structure.siblings.share:.7f}".rstrip("0"), "0"]
+    assert lines["siblings"].endswith("81 sequences (all) against all")
+    assert lines["tree distortion, worst"].endswith("3240 pairs (all)")
+    assert lines["2 delta / diameter"].endswith("262144 quadruples (drawn)")
+    cells = [line.split("=")[-1].split()[1:] for line in triplets.splitlines()[3:]]
+    accuracy = structure.triplets.accuracy
+    assert cells == [[f"{accuracy[a][b]:.4f}" for b in range(a)] for a in range(1, 4)]
+    rows = table(comparison_text([found, plain]), "checkpoint")
+    assert rows["triplets, mean"][0] == f"{structure.triplets.mean:.7f}".rstrip("0")
+    assert rows["triplets, mean"][1:] == ["", ""]
+    stored = analysis_json(found)["structure"]
+    assert stored["siblings"]["share"] == structure.siblings.share
+    assert stored["triplets"]["accuracy"][1] == [accuracy[1][0], None, None, None]
+    assert stored["distortion"]["tree"]["worst"] == structure.distortion.tree.worst
+    assert analysis_json(plain)["structure"] is None
+
+
+def test_one_digit_has_no_structure(tmp_path: Path) -> None:
+    path = untrained(tmp_path / "one.pt", TernaryVAE(1))
+    with pytest.raises(ValueError, match="1 digits"):
+        analyze(path, structure=True)
 
 
 def test_several_checkpoints_share_a_table(run: Path) -> None:

@@ -243,6 +243,8 @@ def test_analyze_tells_one_checkpoint_and_compares_several(
     found = json.loads(capsys.readouterr().out)
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found[0]["metrics"] == summary["comprehensive_metrics"]
+    assert main(["analyze", best, "--structure"]) == 0
+    assert "siblings" in capsys.readouterr().out
 
 
 def test_test_mode_fits_whatever_the_profile_plans(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from ternvae.metrics import (
     CollapsedLevelsWarning,
     Evaluator,
     Metrics,
+    Structure,
+    measure_structure,
     metric_names,
 )
 from ternvae.models import BRANCHES, TernaryVAE
@@ -113,6 +115,7 @@ class Analysis:
         differences: stored values that the measured ones contradict; None where they cannot be
             compared, since the file holds none or those of another model than its own.
         warnings: what there is to beware of, in sentences.
+        structure: measures of 3-adic structure of branch B; None where they were not asked for.
     """
 
     path: str
@@ -136,6 +139,7 @@ class Analysis:
     stored_epoch: int | None
     differences: tuple[Difference, ...] | None
     warnings: tuple[str, ...]
+    structure: Structure | None = None
 
 
 def check_analysis(name: str, value: object) -> None:
@@ -147,21 +151,26 @@ def check_analysis(name: str, value: object) -> None:
 # --- measuring ------------------------------------------------------------------------------
 
 
-def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
+def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = False) -> Analysis:
     """Load a checkpoint, measure its model over the whole space and compare with what it says.
 
     Args:
         path: a checkpoint of a run, or one saved through :func:`ternvae.checkpoint.save_checkpoint`
             with any profile.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        structure: whether to measure the 3-adic structure, too; see
+            :func:`ternvae.metrics.measure_structure`.
 
     Raises:
         CheckpointError: the file is missing, unreadable or not such a checkpoint, its model does
             not give points of the ball, or one of its targets is not a number.
-        TypeError: ``path`` is not a path, or ``device`` not a name of a device.
-        ValueError: no such device, its memory is too small for the space, or ``path`` is no
-            possible name of a file.
+        TypeError: ``path`` is not a path, ``device`` not a name of a device, or ``structure`` not a
+            bool.
+        ValueError: no such device, its memory is too small for the space, ``path`` is no possible
+            name of a file, or ``structure`` of a space of one digit or more than 15.
     """
+    if not isinstance(structure, bool):
+        raise TypeError(f"structure must be True or False, got {structure!r}")
     place = choose_device(device)
     contents = load_checkpoint(path)
     model = TernaryVAE.from_checkpoint(path, place)
@@ -210,6 +219,7 @@ def analyze(path: str | PathLike[str], device: str = "cpu") -> Analysis:
         stored_epoch=stored_epoch,
         differences=differences,
         warnings=(*doubts, *complaints),
+        structure=measure_structure(model, model.space) if structure else None,
     )
 
 
@@ -254,7 +264,8 @@ def _validation(
     whole = {**dict.fromkeys(missing, 0.0), **targets}  # any number: its check is dropped again
     results = validation_results(metrics, whole, n_digits=n_digits, points_valid=points_valid)
     if missing:
-        for check in (*(CHECKS[name] for name in missing), "mathematical_foundation_ready"):
+        # Several targets may decide one check.
+        for check in {*(CHECKS[name] for name in missing), "mathematical_foundation_ready"}:
             del results[check]
     return results
 

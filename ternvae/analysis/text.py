@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ternvae.analysis.measuring import Analysis, check_analysis
+from ternvae.analysis.structure import in_short, structure_text
 from ternvae.metrics import metric_names
 from ternvae.training.report import aligned, cell, final_table, metric_ceilings
 
@@ -39,6 +40,8 @@ def analysis_text(analysis: Analysis) -> str:
         + aligned([header, *radii]),
         "\n".join(f"{cell(passed)}  {check}" for check, passed in analysis.validation.items()),
     ]
+    if analysis.structure is not None:
+        parts.append(structure_text(analysis.structure))
     return "\n\n".join(parts)
 
 
@@ -81,6 +84,11 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
     # A dict for its order: the checks as the first checkpoint that has them lists them.
     for check in dict.fromkeys(check for analysis in analyses for check in analysis.validation):
         add(check, [analysis.validation.get(check) for analysis in analyses])
+    if any(analysis.structure for analysis in analyses):
+        add("", ())
+        columns = [{} if a.structure is None else in_short(a.structure) for a in analyses]
+        for name in dict.fromkeys(name for column in columns for name in column):
+            add(name, [column.get(name) for column in columns])
     remarks = [
         f"{name}: {label.lower()}: {text}"
         for name, analysis in zip(names, analyses, strict=True)

@@ -182,8 +182,9 @@ def validate(device: str, as_json: bool) -> int:
 @cli.command()
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True)
 @_device_option
+@click.option("--structure", is_flag=True, help="Measure the 3-adic structure, too.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list with one object each.")
-def analyze(checkpoints: tuple[str, ...], device: str, as_json: bool) -> None:
+def analyze(checkpoints: tuple[str, ...], device: str, structure: bool, as_json: bool) -> None:
     """Measure checkpoints anew: metrics, ceilings, levels, checks.
 
     Several are compared in one table.
@@ -191,7 +192,7 @@ def analyze(checkpoints: tuple[str, ...], device: str, as_json: bool) -> None:
     from ternvae.analysis import analysis_json, analysis_text, analyze, comparison_text
 
     _check_paths(*(("CHECKPOINT", checkpoint) for checkpoint in checkpoints))
-    found = [usable(analyze, checkpoint, device) for checkpoint in checkpoints]
+    found = [usable(analyze, checkpoint, device, structure) for checkpoint in checkpoints]
     if as_json:
         click.echo(json.dumps([analysis_json(each) for each in found], indent=2, allow_nan=False))
     elif len(found) == 1:

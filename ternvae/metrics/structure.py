@@ -43,6 +43,8 @@ def measure_structure(
 ) -> Structure:
     """Measure the points that a model gives to the whole space.
 
+    All points are held at once, in about four times the memory that they take in float64.
+
     Args:
         model: anything with ``embed``, ``decode`` and ``ball``, for instance
             :class:`ternvae.models.TernaryVAE`.
