@@ -53,6 +53,13 @@ SPACE_AND_MODEL: dict[str, Effect] = {
     ),
     "seed": Effect(1, ("weights", "first_step.coverage", "summary.seed"), unchanged=("shapes",)),
     "space.n_digits": Effect(4, ("shapes", "history.r_v4", "summary.ceilings.hierarchy", "steps")),
+    # 16 of 27 sequences are left, fewer steps pass through them.
+    "space.holdout": Effect(
+        0.4,
+        ("steps", "weights", "log", "summary.sampling.rows"),
+        unchanged=("shapes",),
+        shown=becomes(summary__sampling__rows=(27, 16)),
+    ),
     "model.latent_dim": Effect(
         4, ("shapes",), shown=lambda _, after: after["shapes"]["prototypes"] == (4, 4)
     ),
