@@ -59,6 +59,7 @@ def construction_cases() -> list[Case]:
         **common,
         "ratio": Argument(lambda m: 0.6, (*number, *given(0.75))),
         "scale": Argument(lambda m: 0.5, (*without_none(number), *given(1e4))),
+        "horosphere": Argument(lambda m: m.width > 2, given(None, 1, "no")),
     }
     rows = Argument(
         indices,

@@ -18,6 +18,7 @@ __all__ = [
     "as_sequences",
     "check_ball",
     "check_dim",
+    "check_horosphere",
     "check_points",
     "positive_number",
 ]
@@ -56,6 +57,20 @@ def check_dim(dim: object) -> int:
         high=_MOST_DIMENSIONS,
         remedy="a plane is the least that three branches need",
     )
+
+
+def check_horosphere(horosphere: object, dim: int) -> bool:
+    """The flag, if it is one and a horosphere of this ball holds a plane.
+
+    Raises:
+        TypeError: it is no bool.
+        ValueError: ``dim`` is below 3.
+    """
+    if not isinstance(horosphere, bool):
+        raise TypeError(f"horosphere: got {horosphere!r}, expected True or False")
+    if horosphere and dim < 3:
+        raise ValueError(f"dim: got {dim!r}, but a horosphere that holds a plane needs at least 3")
+    return horosphere
 
 
 def positive_number(value: object, name: str) -> float:

@@ -32,6 +32,11 @@ stretches distances by a factor from 1 to sinh(R)/R (Rauch's comparison theorem;
 *Riemannian Geometry*, 1992, chapter 10), so their order is kept if sinh(R)/R < min L_v / U_(v+1).
 Radii are not stretched: they fall strictly with the valuation at any scale.
 
+**On a horosphere.**  With ``horosphere=True``, x = u times a factor has dim - 1 coordinates (p is
+(dim - 1) // 2) and goes to (x, |x|^2 / 2) / (2 + |x|^2 / 2), divided by sqrt(c).  There (c = 1)
+d = 2 arsinh(|x - x'| / 2), so distances have the order of those of u at every scale, which leaves
+room for spread within the levels; the documentation's page on theory has the proof.
+
 **Ties.**  Equal sides would give sequences that exchange digits 1 and 2 one radius.  With a plane
 for each digit, |u|^2 / 3 is the sum of w_k^2 over the digits that are not 0, those that are 1
 counted (1 + eta)^2 times.  Such sums over different sets of digits differ by w_last^2 or more, and
@@ -53,6 +58,7 @@ from ternvae.baselines.arguments import (
     as_sequences,
     check_ball,
     check_dim,
+    check_horosphere,
     check_points,
     positive_number,
 )
@@ -70,9 +76,10 @@ _LEAST_RATIO = 1e-6  # squares of the weights of 20 digits stay in float64
 _UNEQUAL, _SHARE_OF_MARGIN = 1 / 64, 1 / 4
 
 #: Largest default radius, in units of the curvature radius, and as a share of ``max_radius``.
-_DEFAULT_REACH, _SHARE_OF_LIMIT = 1.0, 0.9
+_DEFAULT_REACH, _WIDE_REACH, _SHARE_OF_LIMIT = 1.0, 4.0, 0.98
 
 #: Gaps between distances, as a share of the largest, have to be at least that: some roundings.
+#: Towards the rim, coordinates say cosh(R/2)^2 times less.
 _LEAST_GAP = 64 * torch.finfo(torch.float64).eps
 
 #: Least distance in units of the curvature radius; squares of smaller ones leave float64.
@@ -90,8 +97,10 @@ class LinearUltrametric:
         dim: dimension of the points, at least 2; the last coordinate of an odd one is 0.
         ratio: rho, between the weights of neighbouring digits, from 1e-6 to below 1/sqrt(2).
         scale: distance of the farthest point from the origin, in units of the metric.  Default:
-            sinh(R)/R is the square root of what the order allows, but R <= 1, and at most 0.9 of
-            ``max_radius``.  At larger scales radii stay in order, distances need not.
+            sinh(R)/R is the square root of what the order allows, but R <= 1, and at most 0.98 of
+            the largest radius of the ball.  At larger scales radii stay in order, distances need
+            not.  On a horosphere, R <= 4, likewise.
+        horosphere: whether points lie on one, in order at every scale; needs ``dim`` 3.
 
     Attributes:
         weights: w_k of the digits, a list of floats.
@@ -101,7 +110,8 @@ class LinearUltrametric:
         ordered: whether the order of all distances is certain at this scale.
 
     Raises:
-        TypeError: ``space`` or ``ball`` is none, or ``ratio`` or ``scale`` is no real number.
+        TypeError: ``space`` or ``ball`` is none, ``ratio`` or ``scale`` no real number, or
+            ``horosphere`` no bool.
         ValueError: ``dim`` below 2, ``ratio`` out of range, a ``scale`` beyond ``max_radius``, or
             24 curvature radii without one, or weights (a small ratio and many digits that share a
             plane) or a scale so small that the order would drown in the rounding of float64.
@@ -115,6 +125,7 @@ class LinearUltrametric:
         *,
         ratio: float = DEFAULT_RATIO,
         scale: float | None = None,
+        horosphere: bool = False,
     ) -> None:
         check_space(space)
         self.space, self.ball, self.dim = space, check_ball(ball), check_dim(dim)
@@ -124,7 +135,9 @@ class LinearUltrametric:
                 f"ratio: got {ratio!r}, expected a number from {_LEAST_RATIO} to below 1/sqrt(2) = "
                 f"0.7071, where deeper digits outweigh shallow ones; {DEFAULT_RATIO} is the default"
             )
-        planes, n = self.dim // 2, space.n_digits
+        self.horosphere = check_horosphere(horosphere, self.dim)
+        self._width = self.dim - self.horosphere
+        planes, n = self._width // 2, space.n_digits
         self._own = n if n <= planes else planes - 1
         self.weights = _weights(n, self._own, rho)
         last = self.weights[min(n, planes) - 1]
@@ -137,9 +150,10 @@ class LinearUltrametric:
         ratios = (a / b for a, b in zip(least[:-1], most[1:], strict=True))
         self.margin = min(ratios, default=math.inf)
         self.scale = self._checked_scale(scale)
-        self.ordered = self._reach < _reach_of(self.margin)
+        self.ordered = horosphere or self._reach < _reach_of(self.margin)
         self._refuse_rounding(least, most)
-        self._factor = self.scale / (2.0 * most[0])
+        longest = 2.0 * math.sinh(self._reach / 2.0) if horosphere else self.scale / 2.0
+        self._factor = longest / most[0]
         angles = torch.arange(3, dtype=torch.float64) * (2.0 * math.pi / 3.0)
         corners = torch.stack([angles.cos(), angles.sin()], -1)
         self._sides = corners - corners[0]
@@ -167,8 +181,8 @@ class LinearUltrametric:
         if self.ball.max_radius is not None:
             limit = min(limit, 2.0 * math.atanh(self.ball.max_radius))
         if scale is None:
-            kept = _reach_of(math.sqrt(self.margin))
-            return min(kept, _DEFAULT_REACH, _SHARE_OF_LIMIT * limit) / root
+            kept = min(_reach_of(math.sqrt(self.margin)), _DEFAULT_REACH)
+            return min(_WIDE_REACH if self.horosphere else kept, _SHARE_OF_LIMIT * limit) / root
         found = positive_number(scale, "scale")
         if found * root > limit:
             raise ValueError(
@@ -179,14 +193,15 @@ class LinearUltrametric:
 
     def _refuse_rounding(self, least: list[float], most: list[float]) -> None:
         reach = self._reach
-        stretched = math.sinh(reach) / reach if self.ordered else 1.0
+        stretched = math.sinh(reach) / reach if self.ordered and not self.horosphere else 1.0
+        least_gap = _LEAST_GAP * math.cosh(reach / 2.0) ** 2
         behind = [*most[1:], 0.0]
         gap = min(low - stretched * high for low, high in zip(least, behind, strict=True)) / most[0]
-        if not gap >= _LEAST_GAP:
+        if not gap >= least_gap:
             raise ValueError(
                 f"ratio: got weights from 1 to {self.weights[-1]:.1e} for n_digits="
                 f"{self.space.n_digits} in dim={self.dim}, whose distances lie {gap:.1e} of the "
-                f"largest apart, and float64 needs {_LEAST_GAP:.1e}; take a larger dim, so that "
+                f"largest apart, and float64 needs {least_gap:.1e}; take a larger dim, so that "
                 f"fewer digits share a plane, or ratio={DEFAULT_RATIO} and no scale"
             )
         if reach * least[-1] / most[0] < _LEAST_DISTANCE:
@@ -207,12 +222,28 @@ class LinearUltrametric:
         check_branch(branch)
         digits = as_sequences(self.space, sequences_or_indices) + 1
         sides = self._sides.to(digits.device)
-        u = torch.zeros(len(digits), self.dim, dtype=torch.float64, device=digits.device)
+        u = torch.zeros(len(digits), self._width, dtype=torch.float64, device=digits.device)
         for k, weight in enumerate(self.weights):
             u[:, self._plane(k)] += weight * sides[digits[:, k]]
         with torch.no_grad():
-            points: Tensor = self.ball.expmap0(self._factor * u)
-        return points
+            return self._placed(self._factor * u)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """Vectors as points of the ball."""
+        if not self.horosphere:
+            points: Tensor = self.ball.expmap0(x)
+            return points
+        half = x.square().sum(-1, keepdim=True) / 2.0
+        found = torch.cat([x, half], -1) / (2.0 + half)
+        return self.ball.projx(found / math.sqrt(float(self.ball.c)))
+
+    def _taken(self, points: Tensor) -> Tensor:
+        """Points back as vectors; what is off a horosphere, seen from its point at the rim."""
+        if not self.horosphere:
+            vectors: Tensor = self.ball.logmap0(points)
+            return vectors
+        scaled = math.sqrt(float(self.ball.c)) * points
+        return 2.0 * scaled[:, :-1] / (1.0 - scaled[:, -1:])
 
     def decode(self, points: Tensor, branch: str = "B") -> Tensor:
         """The digits read back from the planes, each as the nearest corner of its triangle.
@@ -234,7 +265,7 @@ class LinearUltrametric:
         check_branch(branch)
         points = check_points(self.ball, points, self.dim)
         with torch.no_grad():
-            u = self.ball.logmap0(points) / self._factor
+            u = self._taken(points) / self._factor
         sides = self._sides.to(u.device)
         digits = torch.empty(len(u), self.space.n_digits, dtype=torch.int64, device=u.device)
         for k, weight in enumerate(self.weights):
@@ -258,6 +289,7 @@ def linear_ultrametric(
     *,
     ratio: float = DEFAULT_RATIO,
     scale: float | None = None,
+    horosphere: bool = False,
     indices: Any = None,
 ) -> Tensor:
     """The points of :class:`LinearUltrametric`; :mod:`ternvae.baselines.linear` has the formula.
@@ -272,16 +304,18 @@ def linear_ultrametric(
         dim: dimension of the points, at least 2.
         ratio: rho, between the weights of neighbouring digits, from 1e-6 to below 1/sqrt(2).
         scale: distance of the farthest point from the origin, in units of the metric.
+        horosphere: whether points lie on one, in order at every scale; needs ``dim`` 3.
         indices: (batch,) of the space; None means all, of a space of up to 16 digits.
 
     Returns:
         (batch, dim) or (N, dim) float64.
 
     Raises:
-        TypeError: ``space`` or ``ball`` is none, or ``ratio`` or ``scale`` is no real number.
+        TypeError: ``space`` or ``ball`` is none, ``ratio`` or ``scale`` no real number, or
+            ``horosphere`` no bool.
         ValueError: as :class:`LinearUltrametric`, and for indices that are none of the space.
     """
-    made = LinearUltrametric(space, ball, dim, ratio=ratio, scale=scale)
+    made = LinearUltrametric(space, ball, dim, ratio=ratio, scale=scale, horosphere=horosphere)
     return made.embed(space.sequences() if indices is None else indices)
 
 

@@ -49,7 +49,7 @@ def test_distances_are_ordered_over_all_pairs(n_digits: int, dim: int) -> None:
     assert worst_ratio(space, points, torch.arange(space.size)) > 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     n_digits=st.integers(1, 4),
     dim=st.integers(2, 10),
@@ -109,6 +109,43 @@ def test_large_scales_keep_the_radii_in_order() -> None:
     assert metrics["hierarchy_B"] == pytest.approx(ceilings(9)["hierarchy"], abs=1e-9)
     assert metrics["richness"] > 0.006
     assert metrics["coverage_B"] == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n_digits=st.integers(1, 4),
+    dim=st.integers(3, 10),
+    ratio=st.floats(0.1, 0.707),
+    c=st.floats(1e-3, 1e3),
+    reach=st.floats(0.01, 8.0),
+)
+def test_on_a_horosphere_distances_are_those_of_flat_space_at_every_scale(
+    n_digits: int, dim: int, ratio: float, c: float, reach: float
+) -> None:
+    space, ball = TernarySpace(n_digits), PoincareBall(c)
+    made = LinearUltrametric(
+        space, ball, dim, ratio=ratio, scale=reach / math.sqrt(c), horosphere=True
+    )
+    points = made.embed(torch.arange(space.size))
+    assert made.ordered
+    assert worst_ratio(space, points, torch.arange(space.size), c) > 1
+    assert torch.equal(made.decode(points), space.sequences())
+    chords = torch.sinh(distances(points, points, c) * math.sqrt(c) / 2)
+    # Chords of a plane's triangle: those of digit 0, of which two sides are equal.
+    assert chords[0, 2] == pytest.approx(float(chords[1, 2]), rel=0.05)
+    assert float(ball.dist0(points).max()) == pytest.approx(made.scale, rel=1e-6)
+
+
+@pytest.mark.parametrize(("dim", "ratio"), [(3, 0.62), (16, 0.65)])
+def test_a_horosphere_has_all_of_it_at_once(dim: int, ratio: float) -> None:
+    made = LinearUltrametric(NINE, BALL, dim, ratio=ratio, horosphere=True)
+    metrics, limit = evaluate(made, NINE), ceilings(9)
+    assert metrics["coverage_B"] == metrics["triplet_accuracy"] == 1
+    assert metrics["hierarchy_B"] == pytest.approx(limit["hierarchy"], abs=1e-9)
+    error = 4 * metrics.standard_errors["ultrametric_corr"]
+    assert metrics["ultrametric_corr"] == pytest.approx(limit["ultrametric_corr"], abs=error)
+    assert metrics["richness"] > 0.006
+    assert metrics["Q_enhanced"] > 2.13
 
 
 # --- the formula ----------------------------------------------------------------------------
@@ -211,6 +248,11 @@ def test_a_scale_beyond_the_ball_is_refused() -> None:
         LinearUltrametric(NINE, BALL, scale=3.7)
     with pytest.raises(ValueError, match="24"):
         LinearUltrametric(NINE, PoincareBall(), scale=25.0)
+
+
+def test_a_horosphere_of_a_disc_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least 3"):
+        LinearUltrametric(NINE, BALL, 2, horosphere=True)
 
 
 def test_all_points_of_a_huge_space_are_refused() -> None:
