@@ -13,14 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ternvae.checkpoint import CheckpointError
+from ternvae.analysis import analysis_text, analyze, comparison_text
+from ternvae.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ternvae.config import ProfileError, load_profile
-from ternvae.metrics import Evaluator, evaluate, metric_names
+from ternvae.metrics import Evaluator, ceilings, evaluate, metric_names
+from ternvae.metrics.rows import Rows
 from ternvae.models import TernaryVAE
 from ternvae.padic import Holdout, TernarySpace
 from ternvae.trainer import Trainer
 from ternvae.trainer.holding_out import holdout_of
 from ternvae.training.batches import BatchPlan
+from ternvae.training.verdict import reachable_hierarchy
 from tests.runs import fit, last, tiny
 
 SHARE = {"space__holdout": 0.4, "training__batch_size": 6}
@@ -226,3 +229,32 @@ def test_a_level_that_is_never_seen_moves_the_target_of_the_hierarchy(tmp_path: 
     result = trainer.fit()
     assert set(metric_names(3)) - set(result.metrics) >= {"r_v3"}
     assert Evaluator(TernarySpace(3)).hierarchy_ceiling < ceiling
+
+
+def test_a_checkpoint_is_analysed_in_two_parts(tmp_path: Path) -> None:
+    _, result = fit(tiny(**SHARE), tmp_path / "run")
+    assert result.checkpoint is not None
+    found = analyze(result.checkpoint)
+    assert result.unseen is not None
+    assert same(found.metrics, result.metrics)
+    assert same(found.unseen, result.unseen)
+    assert found.differences == ()
+    assert sum(row.count for row in found.levels) == 16
+    text = analysis_text(found)
+    assert "Held out: sequences that training has never seen, against the others" in text
+    assert "unseen coverage_B" in comparison_text([found, found])
+    other = tmp_path / "other.pt"
+    contents = load_checkpoint(result.checkpoint)
+    for strange in (None, 0.0, 1, 2.0, "0.4", 0.999):
+        contents["profile"]["space"]["holdout"] = strange
+        save_checkpoint(other, contents)
+        assert analyze(other).unseen == {}
+
+
+@pytest.mark.parametrize("n", range(1, 21))
+def test_what_is_measured_whole_has_the_targets_as_they_are(n: int) -> None:
+    """The ceiling of the rows is that of the space, also after rounding."""
+    exact = ceilings(n)["hierarchy"]
+    own = Rows(TernarySpace(n), TernarySpace(n).level_sizes()).ceiling
+    assert own == pytest.approx(-exact, rel=1e-12)
+    assert reachable_hierarchy(round(exact, 4), -own) == round(exact, 4)

@@ -13,7 +13,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ternvae.analysis.parts import held_out, unseen_metrics
 from ternvae.ceilings import ceilings
 from ternvae.checkpoint import CheckpointError, load_checkpoint
 from ternvae.metrics import (
@@ -33,7 +34,7 @@ from ternvae.metrics import (
 )
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.training.device import check_memory, choose_device
-from ternvae.training.verdict import CHECKS, validation_results
+from ternvae.training.verdict import CHECKS, reachable_hierarchy, validation_results
 
 __all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze", "check_analysis"]
 
@@ -103,7 +104,8 @@ class Analysis:
         curvature: c of the ball, which has sectional curvature -c.
         parameters: number of trainable values.
         device: where it was measured.
-        metrics: all metrics, measured now over all sequences.
+        metrics: all metrics, measured now over all sequences; of a run with ``space.holdout``,
+            over those that training has seen, as are levels, checks and what is stored.
         sampling: how the pairs and triples behind some of the metrics were chosen.
         ceilings: how high the rank statistics of this space can go.
         targets: what the stored profile asks for, by metric name.
@@ -116,6 +118,7 @@ class Analysis:
             compared, since the file holds none or those of another model than its own.
         warnings: what there is to beware of, in sentences.
         structure: measures of 3-adic structure of branch B; None where they were not asked for.
+        unseen: the metrics over the other sequences; empty without ``space.holdout``.
     """
 
     path: str
@@ -140,6 +143,7 @@ class Analysis:
     differences: tuple[Difference, ...] | None
     warnings: tuple[str, ...]
     structure: Structure | None = None
+    unseen: dict[str, float] = field(default_factory=dict)
 
 
 def check_analysis(name: str, value: object) -> None:
@@ -153,6 +157,8 @@ def check_analysis(name: str, value: object) -> None:
 
 def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = False) -> Analysis:
     """Load a checkpoint, measure its model over the whole space and compare with what it says.
+
+    The model of a run with ``space.holdout`` is measured in two parts, the seen and the unseen.
 
     Args:
         path: a checkpoint of a run, or one saved through :func:`ternvae.checkpoint.save_checkpoint`
@@ -178,7 +184,11 @@ def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = Fa
     n_digits = model.space.n_digits
     targets, doubts = _targets(path, contents["profile"], n_digits)
     check_memory(model.space, model.config["latent_dim"], place)
-    evaluator = Evaluator(model.space)
+    holdout = held_out(contents["profile"], model.space)
+    evaluator = Evaluator(model.space, among=None if holdout is None else holdout.is_seen)
+    if holdout is not None and "hierarchy_B" in targets:
+        ceiling = evaluator.hierarchy_ceiling
+        targets["hierarchy_B"] = reachable_hierarchy(targets["hierarchy_B"], ceiling)
     metrics, complaints = _measure(path, evaluator, model)
     # Embedding once more costs a tenth of the metrics; keeping the points would cost their memory.
     radii = {branch: evaluator.level_radii(model, branch) for branch in BRANCHES}
@@ -213,13 +223,14 @@ def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = Fa
         ceilings=ceilings(n_digits),
         targets=targets,
         validation=validation,
-        levels=_levels(radii["B"]),
+        levels=_levels(radii["B"], [v for v in range(n_digits + 1) if f"r_v{v}" in metrics]),
         stored_metrics=stored_metrics,
         stored_validation=stored_validation,
         stored_epoch=stored_epoch,
         differences=differences,
         warnings=(*doubts, *complaints),
         structure=measure_structure(model, model.space) if structure else None,
+        unseen={} if holdout is None else unseen_metrics(model, holdout),
     )
 
 
@@ -249,10 +260,10 @@ def _measure(
     return metrics, [str(warning.message) for warning in caught]
 
 
-def _levels(radii: list[NDArray[np.float64]]) -> tuple[LevelRow, ...]:
+def _levels(radii: list[NDArray[np.float64]], valuations: list[int]) -> tuple[LevelRow, ...]:
     return tuple(
         LevelRow(level, len(r), float(r.mean()), float(r.std()), float(r.min()), float(r.max()))
-        for level, r in enumerate(radii)
+        for level, r in zip(valuations, radii, strict=True)
     )
 
 

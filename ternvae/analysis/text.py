@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ternvae.analysis.measuring import Analysis, check_analysis
+from ternvae.analysis.parts import parts_text
 from ternvae.analysis.structure import in_short, structure_text
 from ternvae.metrics import metric_names
 from ternvae.training.report import aligned, cell, final_table, metric_ceilings
@@ -15,6 +16,9 @@ __all__ = ["analysis_text", "comparison_text"]
 
 #: Longer names of columns would make a comparison wider than a terminal.
 LONGEST_NAME = 24
+
+#: What a comparison shows of sequences that a run has held out.
+UNSEEN_SHOWN = ("coverage", "coverage_B", "hierarchy_B", "ultrametric_corr", "triplet_accuracy")
 
 
 def analysis_text(analysis: Analysis) -> str:
@@ -40,6 +44,8 @@ def analysis_text(analysis: Analysis) -> str:
         + aligned([header, *radii]),
         "\n".join(f"{cell(passed)}  {check}" for check, passed in analysis.validation.items()),
     ]
+    if analysis.unseen:
+        parts.append(parts_text(analysis.metrics, analysis.unseen))
     if analysis.structure is not None:
         parts.append(structure_text(analysis.structure))
     return "\n\n".join(parts)
@@ -84,6 +90,10 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
     # A dict for its order: the checks as the first checkpoint that has them lists them.
     for check in dict.fromkeys(check for analysis in analyses for check in analysis.validation):
         add(check, [analysis.validation.get(check) for analysis in analyses])
+    if any(analysis.unseen for analysis in analyses):
+        add("", ())
+        for name in UNSEEN_SHOWN:
+            add(f"unseen {name}", [analysis.unseen.get(name) for analysis in analyses])
     if any(analysis.structure for analysis in analyses):
         add("", ())
         columns = [{} if a.structure is None else in_short(a.structure) for a in analyses]

@@ -12,7 +12,6 @@ from typing import Any
 from ternvae.config import Profile
 from ternvae.metrics import CollapsedLevelsWarning, Evaluator, ceilings, metric_names
 from ternvae.models import TernaryVAE
-from ternvae.trainer.holding_out import reachable_hierarchy
 from ternvae.training.controller import Controller, controller_statistics
 from ternvae.training.homeostasis import Homeostasis
 from ternvae.training.monitor import Monitor
@@ -20,7 +19,12 @@ from ternvae.training.precision import precision_figures
 from ternvae.training.processes import Processes
 from ternvae.training.progress import Best, Progress
 from ternvae.training.report import epoch_line
-from ternvae.training.verdict import defined_metrics, targets_met, validation_results
+from ternvae.training.verdict import (
+    defined_metrics,
+    reachable_hierarchy,
+    targets_met,
+    validation_results,
+)
 from ternvae.training.warning_signs import WarningSigns
 
 __all__ = ["Examination"]
@@ -59,7 +63,9 @@ class Examination:
     def __post_init__(self) -> None:
         self.n_digits = self.profile.space.n_digits
         self.targets: dict[str, float] = _asked_for(self.profile)
-        self.targets["hierarchy_B"] = reachable_hierarchy(self.profile, self.evaluator)
+        self.targets["hierarchy_B"] = reachable_hierarchy(
+            self.targets["hierarchy_B"], self.evaluator.hierarchy_ceiling
+        )
 
     def measure_branch_a(self) -> None:
         """Measure branch A, and decide nothing."""

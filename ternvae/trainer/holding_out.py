@@ -15,7 +15,7 @@ from ternvae.models import TernaryVAE
 from ternvae.padic import Holdout, TernarySpace
 from ternvae.training.report import unseen_line
 
-__all__ = ["check_source", "holdout_line", "holdout_of", "measure_unseen", "reachable_hierarchy"]
+__all__ = ["check_source", "holdout_line", "holdout_of", "measure_unseen"]
 
 log = logging.getLogger("ternvae")
 
@@ -25,18 +25,6 @@ def holdout_of(profile: Profile) -> Holdout | None:
     share = profile.space.holdout
     space = TernarySpace(profile.space.n_digits)
     return Holdout(space, share, profile.seed) if share > 0 else None
-
-
-def reachable_hierarchy(profile: Profile, evaluator: Evaluator) -> float:
-    """The target of the hierarchy, for the sequences that are measured.
-
-    A level of which no sequence is seen cannot be put in its place: the ceiling is then a little
-    nearer to 0 than that of the space, and a target beyond it becomes the ceiling.
-    """
-    target = profile.targets.hierarchy_B
-    if not profile.space.holdout:
-        return target
-    return max(target, round(evaluator.hierarchy_ceiling, 4))
 
 
 def holdout_line(holdout: Holdout) -> str:

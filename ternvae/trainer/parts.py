@@ -9,7 +9,7 @@ from ternvae.metrics import Evaluator, ceilings
 from ternvae.models import TernaryVAE
 from ternvae.padic import TernarySpace
 from ternvae.trainer.examination import Examination
-from ternvae.trainer.holding_out import holdout_of, reachable_hierarchy
+from ternvae.trainer.holding_out import holdout_of
 from ternvae.trainer.steps import seeded
 from ternvae.training.batches import BatchPlan, epoch_seed
 from ternvae.training.controller import Controller
@@ -19,6 +19,7 @@ from ternvae.training.optimisation import Optimisation
 from ternvae.training.processes import Processes
 from ternvae.training.progress import Progress
 from ternvae.training.run_directory import RunDirectory
+from ternvae.training.verdict import reachable_hierarchy
 from ternvae.training.warning_signs import WarningSigns
 
 __all__ = ["batches_of", "examination_of", "model_of", "monitor_of", "optimisation_of"]
@@ -92,7 +93,9 @@ def homeostasis_of(profile: Profile, evaluator: Evaluator) -> Homeostasis | None
     return Homeostasis(
         **profile.homeostasis.model_dump(exclude={"enabled"}),
         coverage_limit=profile.targets.coverage,
-        hierarchy_target=reachable_hierarchy(profile, evaluator),
+        hierarchy_target=reachable_hierarchy(
+            profile.targets.hierarchy_B, evaluator.hierarchy_ceiling
+        ),
         q_limit=ceilings(profile.space.n_digits)["Q_enhanced"],
     )
 

@@ -8,7 +8,15 @@ from itertools import pairwise
 
 from ternvae.metrics import collapse_excess
 
-__all__ = ["CHECKS", "defined_metrics", "rank", "target_met", "targets_met", "validation_results"]
+__all__ = [
+    "CHECKS",
+    "defined_metrics",
+    "rank",
+    "reachable_hierarchy",
+    "target_met",
+    "targets_met",
+    "validation_results",
+]
 
 #: Targets that are met from below; the others are met from above.
 _LOWER_IS_BETTER = frozenset({"hierarchy_B"})
@@ -43,6 +51,15 @@ def target_met(name: str, value: float, target: float) -> bool:
     if name in _STATED_TO_FOUR_DECIMALS:
         value = round(value, 4)
     return value <= target if name in _LOWER_IS_BETTER else value >= target
+
+
+def reachable_hierarchy(target: float, ceiling: float) -> float:
+    """The target of a hierarchy, for sequences among which it can go as far as ``ceiling``.
+
+    Of a part of the space in which a level is missing that is a little less far than of the whole,
+    and a target beyond it becomes the ceiling, to the precision that targets have.
+    """
+    return max(target, round(ceiling, 4))
 
 
 def targets_met(
