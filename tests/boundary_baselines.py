@@ -72,7 +72,11 @@ def construction_cases() -> list[Case]:
     )
     points = (
         *(*NO_TENSOR, *NO_FLOATS, *RANK_0, *RANK_1, *ONE_MORE, *META, *WIDTH),
-        *(*value("nan", float("nan")), *value("inf", float("inf")), *value("outside", 2.0)),
+        *(
+            *value("nan", float("nan")),
+            *value("inf", float("inf")),
+            *value("outside", 2.0, "expected <= max_radius"),
+        ),
     )
     points_of_table = tuple(s for s in points if s.label != WIDTH[0].label)  # any dimension goes
     inside = Argument(lambda m: 0.5 * m.points().detach(), points)

@@ -198,9 +198,10 @@ class LinearUltrametric:
         behind = [*most[1:], 0.0]
         gap = min(low - stretched * high for low, high in zip(least, behind, strict=True)) / most[0]
         if not gap >= least_gap:
+            weights = f"{self.weights[0]:.2g} to {self.weights[-1]:.1e}"
             raise ValueError(
-                f"ratio: got weights from 1 to {self.weights[-1]:.1e} for n_digits="
-                f"{self.space.n_digits} in dim={self.dim}, whose distances lie {gap:.1e} of the "
+                f"ratio: got weights from {weights} for n_digits={self.space.n_digits} in dim="
+                f"{self.dim}, whose distances lie {gap:.1e} of the "
                 f"largest apart, and float64 needs {least_gap:.1e}; take a larger dim, so that "
                 f"fewer digits share a plane, or ratio={DEFAULT_RATIO} and no scale"
             )

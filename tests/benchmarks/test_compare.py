@@ -123,3 +123,12 @@ def test_the_kept_results_are_those_of_the_shipped_profile() -> None:
         "linear on a horosphere",
         "linear on a horosphere in space",
     }
+
+
+def test_the_table_of_the_page_is_the_kept_one() -> None:
+    root = Path(module("environment").ROOT)
+    page = (root / "docs" / "baselines.md").read_text().split("## Side by side")[1]
+    kept = (root / "benchmarks" / "results" / "compare.md").read_text().splitlines()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) == 14
+    assert [row for row in rows if row not in kept] == []
