@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoint": set(),
     "ceilings": set(),
     "first_order": set(),
-    "losses": {"first_order"},
+    "losses": {"manifolds", "first_order"},
     "metrics": {"padic", "ceilings"},
     "baselines": {"padic", "manifolds", "metrics"},
     "models": {"padic", "manifolds", "checkpoint", "first_order"},

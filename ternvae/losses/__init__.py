@@ -33,7 +33,7 @@ from ternvae.losses.arguments import (
     check_tensor,
 )
 from ternvae.losses.levels import GeometryFunction, LevelRows
-from ternvae.losses.ultrametric import log_chord, ultrametric_loss
+from ternvae.losses.ultrametric import ultrametric_loss
 
 __all__ = [
     "GeometryLosses",
@@ -41,7 +41,6 @@ __all__ = [
     "hierarchy_loss",
     "kl_loss",
     "level_membership",
-    "log_chord",
     "reconstruction_loss",
     "richness_loss",
     "separation_loss",

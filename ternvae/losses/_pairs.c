@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#define SMALLEST 1e-6   /* ultrametric.SMALLEST */
+#define SMALLEST 1e-6   /* manifolds.chord.SMALLEST_CHORD */
 #define MOST_LEVELS 64
 
 /* log(1 + exp(x)) without overflow, NaN for NaN. */

@@ -43,6 +43,7 @@ def check_rows(first: Tensor, second: Tensor, names: str, *, some: bool = True) 
 
 
 def check_membership(values: Any, name: str, membership: Any) -> None:
+    """Raise unless a matrix says to which of two levels or more each of the values belongs."""
     check_tensor(values, name, "(batch,)")
     check_tensor(membership, "membership", "(batch, n + 1)")
     check_rows(values, membership, f"{name}, membership")
@@ -66,6 +67,7 @@ def check_number(
 
 
 def check_digits(n_digits: Any) -> None:
+    """Raise unless it is a positive integer."""
     if type(n_digits) is not int:
         raise TypeError(
             f"n_digits: expected an integer, got {type(n_digits).__name__}: {n_digits!r}"

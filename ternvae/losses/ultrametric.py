@@ -6,10 +6,8 @@ is below threshold t.  Which values the thresholds have is left to training.  So
 distances is asked for and nothing else: no isometry, which a ball of few dimensions has no room
 for.  The thresholds are also how valuations are read from points afterwards.
 
-Distances are compared by y = log sinh^2(sqrt(c) d / 2), which is monotone in d: linear in it where
-it is large, logarithmic where it is small, so that one scale serves the shallow and the deep end of
-the tree.  4/c sinh^2(sqrt(c) d / 2) is the squared Lorentzian distance (Law, Liao, Snell & Zemel
-2019, "Lorentzian Distance Learning for Hyperbolic Representations", eq. 5).
+Distances are compared by y of :func:`ternvae.manifolds.log_chord`: linear in d where it is large,
+logarithmic where it is small, so one scale serves the shallow and the deep end of the tree.
 """
 
 from __future__ import annotations
@@ -21,41 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ternvae.losses.arguments import check_rows, check_scalar, check_tensor
+from ternvae.manifolds import log_chord
 
 try:
     from ternvae.losses import _pairs  # type: ignore[attr-defined]
 except ImportError:  # installed without a C compiler
     _pairs = None
 
-__all__ = ["TEMPERATURE", "add_gradient", "can_add_gradient", "log_chord", "ultrametric_loss"]
+__all__ = ["TEMPERATURE", "add_gradient", "can_add_gradient", "ultrametric_loss"]
 
 #: How sharply a distance is told from a threshold, in units of y.
-TEMPERATURE = 0.2
-
-#: As in ``_pairs.c``; added to sinh^2, so that points that coincide have a finite y and slope.
-SMALLEST = 1e-6
-
-
-def log_chord(distance: Tensor, *, c: Tensor | float = 1.0) -> Tensor:
-    """The value y = log(sinh^2(sqrt(c) d / 2) + 1e-6), in what thresholds are measured.
-
-    Args:
-        distance: hyperbolic distances d >= 0 of any shape, units of the metric.
-        c: the ball has curvature -c; c > 0.
-
-    Returns:
-        A tensor of the same shape.
-
-    Check-free in its values: NaN gives NaN.
-
-    Raises:
-        TypeError: distances that are not floating-point, or a ``c`` that is no number.
-        ValueError: ``c`` is out of range, or not on the device of the distances.
-    """
-    check_tensor(distance, "distance")
-    check_scalar(c, "c", distance)
-    root = c.sqrt() if isinstance(c, Tensor) else c**0.5
-    return torch.log(torch.sinh(distance * root / 2).square() + SMALLEST)
+TEMPERATURE = 0.08
 
 
 def ultrametric_loss(

@@ -18,10 +18,12 @@ from __future__ import annotations
 from ternvae.ceilings import ceilings
 from ternvae.metrics.arguments import check_model, check_space, positive
 from ternvae.metrics.evaluator import EXACT_DIGITS, SAMPLE_SEED, SAMPLE_SIZE, Evaluator
+from ternvae.metrics.frequencies import LevelFrequencies, level_frequencies
 from ternvae.metrics.hyperbolicity import Hyperbolicity, gromov_hyperbolicity
 from ternvae.metrics.levels import richness
 from ternvae.metrics.neighbours import SiblingRetrieval, sibling_retrieval
 from ternvae.metrics.parts import part_of
+from ternvae.metrics.paths import MonotoneChange, monotone_change
 from ternvae.metrics.ranks import spearman
 from ternvae.metrics.results import (
     COLLAPSE_TOLERANCE,
@@ -48,7 +50,9 @@ __all__ = [
     "EmbeddingModel",
     "Evaluator",
     "Hyperbolicity",
+    "LevelFrequencies",
     "Metrics",
+    "MonotoneChange",
     "SiblingRetrieval",
     "Stretch",
     "Structure",
@@ -59,8 +63,10 @@ __all__ = [
     "evaluate",
     "evaluation_bytes",
     "gromov_hyperbolicity",
+    "level_frequencies",
     "measure_structure",
     "metric_names",
+    "monotone_change",
     "richness",
     "sibling_retrieval",
     "spearman",

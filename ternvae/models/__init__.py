@@ -17,9 +17,20 @@ points of the ball they are moved by Riemannian Adam.
 """
 
 from ternvae.models.arguments import BRANCHES
+from ternvae.models.interpolation import Interpolation, interpolate
 from ternvae.models.layers import LOG_VARIANCE_RANGE as LOG_VARIANCE_RANGE
 from ternvae.models.layers import BranchOutput
 from ternvae.models.layers import full_precision as full_precision
+from ternvae.models.sampling import LevelMixture, Samples, sample
 from ternvae.models.vae import TernaryVAE
 
-__all__ = ["BRANCHES", "BranchOutput", "TernaryVAE"]
+__all__ = [
+    "BRANCHES",
+    "BranchOutput",
+    "Interpolation",
+    "LevelMixture",
+    "Samples",
+    "TernaryVAE",
+    "interpolate",
+    "sample",
+]

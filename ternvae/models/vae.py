@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
-from ternvae.losses import log_chord
-from ternvae.manifolds import ManifoldParameter, PoincareBall, WrappedNormal
+from ternvae.manifolds import ManifoldParameter, PoincareBall, WrappedNormal, log_chord
 from ternvae.manifolds.latent import latent_sample, radius_at
 from ternvae.models import dense
 from ternvae.models.arguments import (
@@ -38,8 +37,8 @@ __all__ = ["TernaryVAE"]
 #: Spread of the prototypes at the start, Euclidean; only breaks the tie at the origin.
 _INITIAL_PROTOTYPE_SPREAD = 1e-2
 
-#: The outermost thresholds at the start, in units of :func:`ternvae.losses.log_chord`: what takes
-#: distances from about 7 down to 0.4, which is how far a tree fits into ``max_radius`` 0.95.
+#: Thresholds start between this and its negative, as :func:`ternvae.manifolds.log_chord`: distances
+#: from about 4.5 down to 0.4, among which a tree fits into ``max_radius`` 0.95.
 _INITIAL_THRESHOLD = 3.0
 
 

@@ -258,7 +258,7 @@ class Steps:
         noise = torch.randn(
             shape, generator=self._noise, device=self.device, dtype=model.point_dtype
         )
-        return noise[:, self.processes.rank :: self.processes.world]
+        return batch.mine(noise, self.processes.rank, self.processes.world)
 
     @contextmanager
     def _drawing(self, seed: int) -> Iterator[None]:

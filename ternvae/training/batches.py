@@ -65,6 +65,14 @@ class Batch(NamedTuple):
     between: Tensor
     total_pairs: int
 
+    def mine(self, rows: Tensor, rank: int, world: int) -> Tensor:
+        """Of something for all rows, (k, total, ...), what is for those of one process."""
+        if world == 1:
+            return rows
+        base = self.total - self.total_pairs
+        parts = (rows[:, :base], rows[:, base:])
+        return torch.cat([part[:, rank::world] for part in parts], dim=1)
+
 
 class _Sides(NamedTuple):
     """Batches in turn: their indices, how many each has, and the same of their pairs."""
@@ -216,7 +224,7 @@ class BatchPlan:
         generator = torch.Generator().manual_seed(step_seed(seed, start))
         steps = indices_at_valuation(between.expand(tries, -1, -1), n_digits=n, generator=generator)
         mine = torch.stack([between, *steps])[:, :, rank::world]
-        there = torch.tensor([[k < pair for k in range(mine.shape[-1])] for pair in pairs])
+        there = torch.arange(mine.shape[-1]) < torch.tensor(pairs).unsqueeze(1)
         mine = mine[:, there]
         if device.type == "cuda":
             mine = mine.pin_memory()

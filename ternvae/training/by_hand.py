@@ -97,7 +97,7 @@ def _of_pairs(
         points,
         batch.between,
         model.thresholds,
-        c=model.ball._c,
+        c=float(model.ball._c),
         weight=weight / batch.total_pairs,
         to_points=to_points,
         to_thresholds=to_thresholds,

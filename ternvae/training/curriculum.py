@@ -35,7 +35,8 @@ def curriculum_factors(
         richness_preserve_epochs: length of the last, counted back from the end.
 
     Returns:
-        A factor for each of "hierarchy", "separation", "ultrametric" and "richness"; other terms keep theirs.
+        A factor for each of "hierarchy", "separation", "ultrametric" and "richness"; other terms
+        keep theirs.
     """
     since = epoch - coverage_first_epochs
     if hierarchy_ramp_epochs > 0:
