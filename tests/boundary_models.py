@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ternvae import metrics
+from ternvae import metrics, models
 from ternvae.manifolds import PoincareBall
 from ternvae.models import TernaryVAE, dense
 from ternvae.padic import TernarySpace
@@ -155,6 +155,38 @@ def metric_cases() -> list[Case]:
             },
         ),
         Case(
+            metrics.monotone_change,
+            {
+                "sequences": Argument(
+                    lambda m: m.integers(3, 2, m.rows, m.rows, m.n_digits) - 1,
+                    (
+                        *given([]),
+                        *made("a half", lambda v, m: [[[0.5]] * 2], "0.5"),
+                        *value("above", 2),
+                        *value("below", -2),
+                        *RANK_1,
+                        *shape("one step", lambda v, m: v[:, :1]),
+                    ),
+                )
+            },
+        ),
+        Case(
+            metrics.level_frequencies,
+            {
+                "sequences": Argument(
+                    lambda m: m.integers(3, 2, 60, m.n_digits) - 1,
+                    (
+                        *value("above", 2),
+                        *value("below", -2),
+                        *shape("another width", lambda v, m: v[..., :1]),
+                        *shape("one dimension more", lambda v, m: v.unsqueeze(0)),
+                        *made("too few", lambda v, m: v[:6], "got 6"),
+                    ),
+                ),
+                "space": Argument(space, SPACE_SPOILT),
+            },
+        ),
+        Case(
             metrics.evaluation_bytes,
             {
                 "space": Argument(space, SPACE_SPOILT),
@@ -209,6 +241,64 @@ def positive(least: int, valid: int) -> Argument:
 
 def flag(valid: bool) -> Argument:
     return Argument(lambda m: valid, given(None, 1, "no"))
+
+
+@functools.cache
+def MIXTURES(n_digits: int) -> models.LevelMixture:
+    return models.LevelMixture.fit(MODELS(n_digits), depth=1)
+
+
+#: As many beginnings as before, and one end more.
+ONE_MORE_ROW = made("one end more", lambda v, m: torch.cat([v, v[:1]]), "expected as many ends")
+
+
+def drawing_cases(either: Argument) -> list[Case]:
+    no_model = given(None, "model", 3.5)
+    model = Argument(MODEL.make, no_model)
+    mixture = Argument(
+        lambda m: MIXTURES(m.n_digits),
+        (*given("mixture", 3), *made("of more digits", lambda v, m: MIXTURES(4), "4 digits")),
+    )
+    generator = Argument(lambda m: m.generator(9), given("seed", 3))
+    return [
+        Case(
+            models.interpolate,
+            {
+                "model": model,
+                "first": either,
+                "second": Argument(either.make, (*either.spoils, *ONE_MORE_ROW)),
+                "steps": Argument(lambda m: 3, (*INTEGERS, *given(0, 1))),
+                "branch": BRANCHES,
+            },
+        ),
+        Case(
+            vars(models.LevelMixture)["fit"].__func__,
+            {
+                "model": model,
+                "depth": Argument(lambda m: 2, (*INTEGERS, *given(0, 7))),
+                "generator": generator,
+            },
+            models.LevelMixture.fit,
+        ),
+        Case(
+            models.LevelMixture.draw,
+            {
+                "self": Argument(lambda m: MIXTURES(m.n_digits)),
+                "levels": Argument(levels, (*INT64, *RANK_0, *ONE_MORE)),
+                "generator": generator,
+            },
+        ),
+        Case(
+            models.sample,
+            {
+                "model": model,
+                "number": Argument(lambda m: m.rows, (*INTEGERS, *given(0, -1))),
+                "valuation": Argument(lambda m: m.n_digits, (*INTEGERS[1:], *given(-1, 99))),
+                "mixture": mixture,
+                "generator": generator,
+            },
+        ),
+    ]
 
 
 def model_cases() -> list[Case]:
@@ -294,6 +384,7 @@ def model_cases() -> list[Case]:
             {"self": MODEL, "branch": BRANCHES, "valuation": Argument(levels, lonely)},
         ),
         Case(of["encoder"], {"self": MODEL, "branch": BRANCHES}),
+        *drawing_cases(either),
         Case(
             of["embed"],
             {"self": MODEL, "sequences_or_indices": either, "branch": BRANCHES},

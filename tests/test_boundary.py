@@ -73,7 +73,7 @@ CLASSES = (
     PoincareBall,
     RiemannianAdam,
     WrappedNormal,
-    models.TernaryVAE,
+    *(models.TernaryVAE, models.LevelMixture),
     metrics.Evaluator,
     *(padic.TernarySpace, padic.Holdout),
     baselines.LinearUltrametric,
@@ -87,7 +87,8 @@ HOLDERS = (
     *(losses.GeometryLosses, models.BranchOutput, layers.Polar, metrics.Metrics),
     *(latent.LatentSample, padic.HoldoutSizes),
     *(metrics.SiblingRetrieval, metrics.TripletTable, metrics.Hyperbolicity, metrics.Structure),
-    *(metrics.Distortion, metrics.Stretch),
+    *(metrics.Distortion, metrics.Stretch, metrics.MonotoneChange, metrics.LevelFrequencies),
+    *(models.Interpolation, models.Samples, models.LevelMixture),
     *(config.Problem, trainer.TrainingResult, validation.Check),
     *(analysis.Analysis, analysis.Difference, analysis.LevelRow),
 )
