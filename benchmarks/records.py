@@ -42,6 +42,7 @@ class Run:
         exit_status: of the process; None if there was none.
         wall_seconds: from the start of the process to its end.
         summary: the run's ``metrics.json``; None if it wrote none.
+        measured: what was measured of its best model afterwards, by name.
         output: last lines of its output, if it was not done.
     """
 
@@ -51,6 +52,7 @@ class Run:
     exit_status: int | None = None
     wall_seconds: float | None = None
     summary: dict[str, Any] | None = None
+    measured: dict[str, float] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
 
     @property
@@ -66,7 +68,8 @@ class Run:
 
     def metric(self, name: str) -> float | None:
         """A metric of the best model; None if undefined or never measured."""
-        value = (self.summary or {}).get("comprehensive_metrics", {}).get(name)
+        known = (self.summary or {}).get("comprehensive_metrics", {})
+        value = self.measured.get(name, known.get(name))
         return None if value is None else float(value)
 
     def reached(self, what: str, when: str) -> float | None:
@@ -107,6 +110,8 @@ QUANTITIES = (
     _metric("richness", max, ".5f"),
     _metric("Q_enhanced", max, ".4f"),
     _metric("ultrametric_corr", max, ".4f"),
+    _metric("triplet_accuracy", max, ".5f"),
+    _metric("sibling_retrieval", max, ".5f"),
     _reached("epochs to coverage 1.0", "epochs_to", "coverage_100"),
     _reached("epochs to all targets", "epochs_to", "targets"),
     _reached("seconds to all targets", "seconds", "to_targets"),

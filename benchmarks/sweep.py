@@ -2,6 +2,7 @@
 
 Each run is a process of its own, ``python -m ternvae train``, on the CPU with one thread.  Runs of
 the same seed follow one another, so that all profiles meet the same conditions on the machine.
+When all have ended, the nearest neighbours in each best model are looked up.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from environment import (
     ROOT,
     add_shared_options,
@@ -33,6 +35,8 @@ from records import Claim, Run, unchecked_reason
 from sweep_report import CLAIMED, check_claims, report
 
 from ternvae.config import available_profiles, resolve_profile
+from ternvae.metrics import sibling_retrieval
+from ternvae.models import TernaryVAE
 
 __all__ = [
     "INTERRUPTED",
@@ -204,6 +208,13 @@ def outcome(job: Job, returned: int, seconds: float, run_dir: Path) -> Run:
     return Run(job.label, job.seed, status, returned, seconds, summary)
 
 
+def siblings(run_dir: Path) -> float:
+    """Share of the sequences whose nearest neighbour in the best model is a sibling."""
+    model = TernaryVAE.from_checkpoint(run_dir / "checkpoints" / "best_Q.pt")
+    points = model.embed(torch.arange(model.space.size))
+    return sibling_retrieval(points, model.ball, model.space).share
+
+
 def progress(line: str) -> None:
     """One line on standard error."""
     print(line, file=sys.stderr, flush=True)
@@ -283,6 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress(f"{len(jobs)} runs, {given.jobs} at a time")
         sweep = Sweep(jobs, given.jobs, folder.absolute())
         runs = sweep.run()
+        for run in runs:
+            if run.done:
+                folder_of_run = folder / Job(run.profile, run.seed).name
+                run.measured["sibling_retrieval"] = siblings(folder_of_run)
     unchecked = unchecked_reason(runs, CLAIMED, given.overrides, interrupted=sweep.interrupted)
     claims = [] if unchecked else check_claims(runs)
     text = report(runs, claims, unchecked, where)
