@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.small import SMALL, as_options
+from tests.benchmarks.small import BENCHMARKS, SMALL, as_options
 
 PART = {
     "coverage": 1.0,
@@ -79,6 +79,17 @@ def test_a_run_that_failed_counts_against_all_claims() -> None:
     where["machine"] = {"cpu": "c", "cores": 1, "load_before": None, "system": "s"}  # type: ignore[assignment]
     text = module("generalisation_report").report(rows, claims, where, "p", 0.5)
     assert text.endswith("Seed 1: failed, exit status 3.")
+
+
+def test_the_page_has_the_kept_results() -> None:
+    root = BENCHMARKS.parent
+    page = (root / "docs" / "generalisation.md").read_text()
+    kept = (BENCHMARKS / "results" / "generalisation.md").read_text().splitlines()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in kept] == []
+    claims = json.loads((BENCHMARKS / "results" / "generalisation.json").read_text())["claims"]
+    assert {claim["result"] for claim in claims} == {"PASS"}
 
 
 def test_it_trains_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
