@@ -20,7 +20,7 @@ from ternvae.training.run_directory import ResumePoint, RunDirectory
 EVERYTHING: dict[str, Any] = {
     "seed": 1,
     "space.n_digits": 3,
-    "training.batch_size": 6,
+    "training.batch_size": 8,  # two of them partners
     "training.epochs": 4,
     "training.weight_decay": 0.01,
     "training.gradient_accumulation_steps": 2,

@@ -29,6 +29,7 @@ from ternvae.metrics import ceilings, measure_structure, metric_names
 from ternvae.models import TernaryVAE
 from ternvae.trainer import Trainer
 from ternvae.training.report import final_table
+from ternvae.training.verdict import asked_for
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -112,7 +113,7 @@ def test_the_facts_of_the_file(smaller: Path) -> None:
     assert found.file_bytes == len(path.read_bytes())
     assert (found.profile, found.seed, found.epoch) == ("mathematical_foundation", 7, 2)
     assert (found.n_digits, found.latent_dim, found.curvature) == (3, 16, 1.0)
-    assert found.targets == contents["profile"]["targets"]
+    assert found.targets == asked_for(contents["profile"]["targets"])
     model = TernaryVAE(**contents["model_config"])
     assert found.parameters == sum(p.numel() for p in model.parameters())
 
@@ -162,8 +163,8 @@ def test_analyzing_twice_gives_the_same_and_leaves_the_callers_random_state(run:
 def test_a_collapse_is_told_and_not_warned_of(tmp_path: Path) -> None:
     model = TernaryVAE(1)
     with torch.no_grad():  # two of the three digits become one, and their level one point
-        weight = model.encoders["B"].features[0].weight
-        weight[:, 2] = weight[:, 1]
+        for layer in (model.encoders["B"].features[0], model.encoders["B"].digits):
+            layer.weight[:, 2] = layer.weight[:, 1]
     path = untrained(tmp_path / "collapsed.pt", model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -304,7 +304,7 @@ def test_format_1_is_read_with_the_names_of_today(path: Path) -> None:
     assert weights.keys() == TernaryVAE(**read["model_config"]).state_dict().keys()
     pairs = {
         "charts.A.weight": "decoder.charts.A.weight",
-        "charts.B.bias": "decoder.charts.B.bias",
+        "charts.B.0.bias": "decoder.charts.B.bias",
         "decoder.5.weight": "decoder.trunk.5.weight",
         "decoder.0.bias": "decoder.trunk.0.bias",
         "encoders.B.features.0.weight": "encoders.B.features.0.weight",

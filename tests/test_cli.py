@@ -63,7 +63,7 @@ def test_precedence_defaults_profile_config_command_line(tmp_path: Path) -> None
     assert profile.training.lr == 2e-4  # command line over config file
     assert profile.training.weight_decay == 1e-3  # config file over defaults
     assert profile.loss_weights.hierarchy == 7  # config file over profile
-    assert profile.loss_weights.separation == 5  # profile over defaults
+    assert profile.loss_weights.separation == 1.2  # profile over defaults
     assert profile.loss_weights.coverage == 1  # default
 
 

@@ -160,7 +160,7 @@ def test_only_what_learns_gets_a_gradient() -> None:
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(
     "where",
-    ["encoders.B.features.0.weight", "encoders.B.features.1.bias", "charts.B.weight"],
+    ["encoders.B.features.0.weight", "encoders.B.features.1.bias", "charts.B.0.weight"],
 )
 def test_what_is_not_finite_stays_so(where: str, poison: float) -> None:
     model = model_of(SHAPES[0])
@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused_by_the_modules_and_not_read() -> None:
         assert model.branch_call(sequences, "B", noise, None) is not None
         with pytest.raises(ValueError, match=r"noise must be of shape \(20, 16\)"):
             model(sequences, levels, "B", rows)
-    for name in ("charts.B.weight", "decoder.0.bias", "encoders.B.log_variance.bias"):
+    for name in ("charts.B.0.weight", "decoder.0.bias", "encoders.B.log_variance.bias"):
         changed = copy.deepcopy(model)
         changed(sequences, levels, "B", noise)  # wired
         owner, _, last = name.rpartition(".")
@@ -283,7 +283,7 @@ def test_no_rows_have_no_gradient() -> None:
 def test_second_derivatives_are_refused_and_not_wrong() -> None:
     model = model_of(SHAPES[0])
     sequences, levels, noise = batch_of(model, 20)
-    weight = model.charts["B"].weight
+    weight = model.charts["B"][0].weight
     nll = model(sequences, levels, "B", noise).nll.sum()
     with pytest.raises(RuntimeError, match=r"a first derivative only.*torch\.func"):
         torch.autograd.grad(nll, weight, create_graph=True)
@@ -297,7 +297,7 @@ def test_second_derivatives_are_refused_and_not_wrong() -> None:
         """What torch.func differentiates twice: there the layers are called themselves."""
 
         def likelihood(w: Tensor) -> Tensor:
-            weights = {"charts.B.weight": w}
+            weights = {"charts.B.0.weight": w}
             arguments = (sequences, levels, "B", noise)
             return torch.func.functional_call(model, weights, arguments).nll.sum()
 

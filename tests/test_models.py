@@ -399,7 +399,7 @@ def test_gradients_are_finite_and_reach_all_of_the_branch(
     backward(reconstruction_loss(out.logits, FOUR.sequences()) + kl + out.radius.sum())
     used = {
         *(f"encoders.{branch}.{name}" for name, _ in model.encoders[branch].named_parameters()),
-        *(f"charts.{branch}.{name}" for name in ("weight", "bias")),
+        *(f"charts.{branch}.{name}" for name, _ in model.charts[branch].named_parameters()),
         *(f"decoder.{name}" for name, _ in model.decoder.named_parameters()),
         *({"prototypes"} if branch == "B" else set()),
     }
@@ -538,7 +538,8 @@ def test_coverage_modules_hold_nothing_of_branch_b() -> None:
     free = {name for name, p in model.named_parameters() if id(p) not in kept}
     assert free == {
         *(f"encoders.B.{name}" for name, _ in model.encoders["B"].named_parameters()),
-        *("charts.B.weight", "charts.B.bias", "prototypes"),
+        *(f"charts.B.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")),
+        *("prototypes", "thresholds"),
     }
 
 
@@ -925,12 +926,14 @@ def test_the_names_of_the_weights_are_the_documented_ones(learnable: bool) -> No
         "encoders.{}.projection.direction": (0, 2),
         "encoders.{}.projection.radius": (0, 2),
         "decoder": (0, 2, 3, 5),
+        "charts.B": (0, 2),
     }
-    names = {"prototypes", *(f"ball.{part}" for part in ball)}
+    names = {"prototypes", "thresholds", *(f"ball.{part}" for part in ball)}
     for branch in BRANCHES:
         names |= {f"encoders.{branch}.projection.ball.{part}" for part in ball}
         for part in ("weight", "bias"):
-            names |= {f"charts.{branch}.{part}", f"encoders.{branch}.log_variance.{part}"}
+            names |= {f"charts.A.{part}", f"encoders.{branch}.log_variance.{part}"}
+            names |= {f"encoders.{branch}.digits.{part}"}
             names |= {
                 f"{prefix.format(branch)}.{number}.{part}"
                 for prefix, numbers in layers.items()

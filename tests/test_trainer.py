@@ -385,7 +385,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
 ) -> None:
     def poisons(optimisation: Optimisation) -> None:
         with torch.no_grad():
-            optimisation.model.charts["B"].weight.fill_(math.nan)
+            optimisation.model.charts["B"][0].weight.fill_(math.nan)
 
     per_epoch = Trainer(small(), tmp_path / "unused", "cpu").batches.steps_per_epoch
     after_steps(monkeypatch, 4 * per_epoch + 1, poisons)
@@ -399,7 +399,7 @@ def test_weights_that_the_last_step_before_an_evaluation_spoils_are_not_measured
     """A step is checked before its update, and nothing follows this one."""
 
     def poisons(optimisation: Optimisation) -> None:
-        moments = optimisation.optimizer.state[optimisation.model.charts["B"].weight]
+        moments = optimisation.optimizer.state[optimisation.model.charts["B"][0].weight]
         moments["exp_avg"].fill_(math.nan)
 
     per_epoch = Trainer(small(), tmp_path / "unused", "cpu").batches.steps_per_epoch
@@ -686,7 +686,7 @@ def test_with_coverage_from_a_checkpoint_the_hierarchy_develops_and_coverage_sta
         state = load_checkpoint(path)["model_state_dict"]
         assert [key for key in guarded if not torch.equal(state[key], source[key])] == []
         # B is not taken over: it learns from the beginning.
-        assert not torch.equal(state["charts.B.weight"], source["charts.B.weight"])
+        assert not torch.equal(state["charts.B.0.weight"], source["charts.B.weight"])
     assert {line["coverage"] for line in history(tmp_path / "run")} == {1.0}
     assert result.validation["coverage_precision"]
     assert result.validation["hierarchy_ceiling"]

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 
 from ternvae.config import load_profile
 from ternvae.metrics import ceilings, metric_names
-from ternvae.training.verdict import CHECKS, rank, target_met, targets_met, validation_results
+from ternvae.training.verdict import (
+    CHECKS,
+    asked_for,
+    rank,
+    target_met,
+    targets_met,
+    validation_results,
+)
 
 TARGETS = {"coverage": 1.0, "hierarchy_B": -0.8321, "richness": 0.006, "Q_enhanced": 2.0}
 
@@ -73,7 +81,15 @@ def test_the_ceiling_meets_its_rounded_value_at_every_number_of_digits() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [("coverage", 1.0), ("richness", 0.006), ("Q_enhanced", 2.0)]
+    ("name", "target"),
+    [
+        ("coverage", 1.0),
+        ("richness", 0.006),
+        ("Q_enhanced", 2.0),
+        ("coverage_B", 0.9),
+        ("ultrametric_corr", 0.83),
+        ("triplet_accuracy", 0.999),
+    ],
 )
 def test_other_targets_are_met_from_above_without_rounding(name: str, target: float) -> None:
     assert target_met(name, target, target)
@@ -138,6 +154,54 @@ def test_one_defect_fails_its_own_check_and_the_summary(
 ) -> None:
     expected = READY | {failed: False, "mathematical_foundation_ready": False}
     assert results(good(changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "check"),
+    [
+        ("coverage_B", 1.0, "coverage_precision"),
+        ("ultrametric_corr", 0.83, "p_adic_structure"),
+        ("triplet_accuracy", 0.999, "p_adic_structure"),
+    ],
+)
+def test_what_need_not_be_asked_for_decides_a_check_if_it_is(
+    name: str, target: float, check: str
+) -> None:
+    poor = good({name: 0.5})
+    assert results(poor) == READY
+    asked = TARGETS | {name: target}
+    keywords: dict[str, Any] = {"n_digits": 9, "points_valid": True}
+    assert validation_results(good(), asked, **keywords) == READY
+    expected = READY | {check: False, "mathematical_foundation_ready": False}
+    assert validation_results(poor, asked, **keywords) == expected
+
+
+def test_a_target_of_0_asks_for_nothing() -> None:
+    """Where 0 is a value like any other, which a metric can be below."""
+    told = TARGETS | {"coverage_B": 0.0, "ultrametric_corr": 0.0, "triplet_accuracy": 0.0}
+    assert asked_for(told) == TARGETS
+    assert asked_for(told | {"coverage_B": 1e-9}) == TARGETS | {"coverage_B": 1e-9}
+    assert asked_for({"hierarchy_B": 0.0, "Q_enhanced": 0.0}).keys() == {"hierarchy_B", "Q_enhanced"}
+
+
+def test_order_is_one_of_radii_and_of_distances() -> None:
+    """Neither makes good what the other lacks."""
+    asked = TARGETS | {"triplet_accuracy": 0.999}
+    unordered = good({"r_v4": good()["r_v3"]})
+    found = validation_results(unordered, asked, n_digits=9, points_valid=True)
+    assert not found["p_adic_structure"]
+
+
+def test_of_one_digit_no_order_of_distances_is_asked() -> None:
+    asked = TARGETS | {"ultrametric_corr": 0.5, "triplet_accuracy": 0.999}
+    asked["hierarchy_B"] = round(ceilings(1)["hierarchy"], 4)
+    undefined = {"ultrametric_corr": math.nan, "triplet_accuracy": math.nan}
+    metrics = good({**undefined, "Q_enhanced": 2.0}, n=1)
+    met = targets_met(metrics, asked, n_digits=1)
+    assert met == dict.fromkeys(TARGETS, True)
+    assert validation_results(metrics, asked, n_digits=1, points_valid=True) == READY
+    # With more digits there is an order, and NaN is none.
+    assert not targets_met(good(undefined), asked, n_digits=9)["triplet_accuracy"]
 
 
 def test_points_outside_the_ball_fail_stability() -> None:

@@ -34,7 +34,13 @@ from ternvae.metrics import (
 )
 from ternvae.models import BRANCHES, TernaryVAE
 from ternvae.training.device import check_memory, choose_device
-from ternvae.training.verdict import CHECKS, reachable_hierarchy, validation_results
+from ternvae.training.verdict import (
+    CHECKS,
+    OPTIONAL,
+    asked_for,
+    reachable_hierarchy,
+    validation_results,
+)
 
 __all__ = ["Analysis", "Difference", "LevelRow", "analysis_json", "analyze", "check_analysis"]
 
@@ -271,7 +277,7 @@ def _validation(
     metrics: Metrics, targets: Mapping[str, float], *, n_digits: int, points_valid: bool
 ) -> dict[str, bool]:
     """The checks that do not hang on a missing target."""
-    missing = CHECKS.keys() - targets.keys()
+    missing = CHECKS.keys() - OPTIONAL - targets.keys()
     whole = {**dict.fromkeys(missing, 0.0), **targets}  # any number: its check is dropped again
     results = validation_results(metrics, whole, n_digits=n_digits, points_valid=points_valid)
     if missing:
@@ -315,7 +321,7 @@ def _targets(
             raise CheckpointError(f"{path}: profile.targets.{name}: not a number: {told}")
         else:
             targets[name] = float(value)
-    return targets, doubts
+    return asked_for(targets), doubts
 
 
 def _entry(values: object, key: str, kind: type[_Kind]) -> _Kind | None:

@@ -20,6 +20,7 @@ from ternvae.training.processes import Processes
 from ternvae.training.progress import Best, Progress
 from ternvae.training.report import epoch_line
 from ternvae.training.verdict import (
+    asked_for,
     defined_metrics,
     reachable_hierarchy,
     targets_met,
@@ -62,7 +63,7 @@ class Examination:
 
     def __post_init__(self) -> None:
         self.n_digits = self.profile.space.n_digits
-        self.targets: dict[str, float] = _asked_for(self.profile)
+        self.targets: dict[str, float] = asked_for(self.profile.targets.model_dump())
         self.targets["hierarchy_B"] = reachable_hierarchy(
             self.targets["hierarchy_B"], self.evaluator.hierarchy_ceiling
         )
@@ -171,10 +172,3 @@ class Examination:
             told = ", ".join(f"{name} {value:.1e}" for name, value in precision.items())
             log.info("Epoch %d: against float64: %s", self.progress.epoch, told)
         return figures
-
-
-def _asked_for(profile: Profile) -> dict[str, float]:
-    """The targets of a profile, without those that ask for nothing."""
-    optional = {"coverage_B", "ultrametric_corr", "triplet_accuracy"}
-    targets = profile.targets.model_dump()
-    return {name: value for name, value in targets.items() if value or name not in optional}

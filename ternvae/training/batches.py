@@ -62,8 +62,8 @@ class Batch(NamedTuple):
     sequences: Tensor
     levels: Tensor
     total: int
-    between: Tensor
-    total_pairs: int
+    between: Tensor = torch.empty(0, dtype=torch.int64)
+    total_pairs: int = 0
 
     def mine(self, rows: Tensor, rank: int, world: int) -> Tensor:
         """Of something for all rows, (k, total, ...), what is for those of one process."""

@@ -88,9 +88,7 @@ def loss_terms(
 def _of_pairs(model: TernaryVAE, batch: Batch, points: Tensor) -> Tensor:
     """The sum of the ultrametric loss over the pairs of this process."""
     count = len(batch.between)
-    if not count:
-        return points.new_zeros(())
-    distance = model.ball.dist(points[:count], points[-count:])
+    distance = model.ball.dist(points[:count], points[len(points) - count :])
     mean = ultrametric_loss(distance, batch.between, model.thresholds, c=model.ball.c)
     return mean * count
 

@@ -10,9 +10,10 @@ from ternvae.metrics import collapse_excess
 
 __all__ = [
     "CHECKS",
+    "OPTIONAL",
+    "asked_for",
     "defined_metrics",
     "rank",
-    "reachable_hierarchy",
     "target_met",
     "targets_met",
     "validation_results",
@@ -24,8 +25,7 @@ _LOWER_IS_BETTER = frozenset({"hierarchy_B"})
 #: Targets stated to four decimals of an irrational ceiling: -0.8321 stands for -0.83205...
 _STATED_TO_FOUR_DECIMALS = frozenset({"hierarchy_B"})
 
-#: Which entry of the validation results each target decides; those together with others may be
-#: left out.
+#: Which entry of the validation results each target decides, alone or together with others.
 CHECKS = {
     "coverage": "coverage_precision",
     "coverage_B": "coverage_precision",
@@ -36,8 +36,16 @@ CHECKS = {
     "triplet_accuracy": "p_adic_structure",
 }
 
+#: Targets that ask for nothing if they are 0, and decide nothing where they are missing.
+OPTIONAL = frozenset({"coverage_B", "ultrametric_corr", "triplet_accuracy"})
+
 #: What does not exist with one digit, where all distances are equal.
 _OF_SEVERAL_DISTANCES = frozenset({"ultrametric_corr", "triplet_accuracy"})
+
+
+def asked_for(targets: Mapping[str, float]) -> dict[str, float]:
+    """The targets without those that ask for nothing."""
+    return {name: value for name, value in targets.items() if value or name not in OPTIONAL}
 
 
 def target_met(name: str, value: float, target: float) -> bool:
@@ -104,12 +112,15 @@ def validation_results(
     # Of a level of which nothing is measured there is none.
     radii = [metrics[name] for v in range(n_digits + 1) if (name := f"r_v{v}") in metrics]
     met = targets_met(metrics, targets, n_digits=n_digits)
-    results = dict.fromkeys(CHECKS.values(), True)
-    for name, each in met.items():
-        results[CHECKS[name]] &= each
+    results = {
+        check: all(met[name] for name in met if CHECKS[name] == check)
+        for check in dict.fromkeys(CHECKS.values())
+        if check != "p_adic_structure"
+    }
     defined = defined_metrics(metrics, n_digits).values()
     results["numerical_stability"] = points_valid and all(map(math.isfinite, defined))
-    results["p_adic_structure"] &= all(a > b for a, b in pairwise(radii))
+    distances = all(met[name] for name in met if CHECKS[name] == "p_adic_structure")
+    results["p_adic_structure"] = distances and all(a > b for a, b in pairwise(radii))
     results["mathematical_foundation_ready"] = all(results.values())
     return results
 

@@ -31,7 +31,7 @@ from ternvae.training.optimisation import _keep_on_device
 SMALL: dict[str, Any] = {
     "space.n_digits": 4,
     "targets.Q_enhanced": 1.0,
-    "training.batch_size": 27,
+    "training.batch_size": 36,  # nine of them partners
     "training.epochs": 4,
     "training.weight_decay": 0.01,
     "training.max_grad_norm": 0.5,

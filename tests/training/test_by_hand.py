@@ -139,9 +139,8 @@ def test_two_processes_have_together_the_gradient_of_one() -> None:
     everything = torch.stack(sent).sum(0)
     start(model)
     for rank, part in enumerate(parts):
-        found = accumulate(
-            model, part, noise=part.mine(noise, rank, 2), total=lambda _: everything.clone(), **keywords
-        )
+        own = part.mine(noise, rank, 2)
+        found = accumulate(model, part, noise=own, total=lambda _: everything.clone(), **keywords)
         assert found == pytest.approx(terms, rel=1e-5)
     assert_equal(gradients(model), wanted)
 

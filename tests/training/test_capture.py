@@ -98,7 +98,7 @@ def test_recording_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert graphs is not None and latch is not None
     steps._sums.fill_(3.0)
     [batch, *_] = trainer.batches.epoch(1)
-    noise, numbers = steps._draw(batch), torch.ones(7, dtype=torch.float64)
+    noise, numbers = steps._draw(batch), torch.ones(8, dtype=torch.float64)
 
     def state() -> dict[str, Tensor]:
         own = {"sums": steps._sums, "flag": latch.flag, "random": torch.get_rng_state()}
@@ -108,7 +108,7 @@ def test_recording_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for flag in (0.0, 1.0):
         latch.flag.fill_(flag)
         before = state()
-        graphs._record((27, (False, False)), batch, noise, numbers)
+        graphs._record((36, (False, False)), batch, noise, numbers)
         assert same(state(), before)
 
 

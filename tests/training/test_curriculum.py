@@ -14,7 +14,7 @@ from tests.padic.oracles import relaxed
 
 PHASES = ("coverage_first", "hierarchy_ramp", "all_terms", "richness_preserve")
 
-#: 30 / 50 / 20 of 120 epochs: epoch, factor of hierarchy and separation, factor of richness, phase.
+#: 30 / 50 / 20 of 120 epochs: epoch, factor of the ordering terms, factor of richness, phase.
 #: The ramp gains 1/50 per epoch and ends at 80; the last phase begins at 100.
 GUIDE = [
     (0.0, 0.0, 0.0, "coverage_first"),
@@ -71,7 +71,8 @@ def run(first: int, ramp: int, last: int, epochs: int) -> dict[str, int]:
 def test_by_hand(lengths: tuple[int, int, int, int], row: tuple[float, float, float, str]) -> None:
     epoch, order, richness, phase = row
     factors = curriculum_factors(epoch, **run(*lengths))
-    expected = {"hierarchy": order, "separation": order, "richness": richness}
+    ordering = dict.fromkeys(("hierarchy", "separation", "ultrametric"), order)
+    expected = {**ordering, "richness": richness}
     assert factors == pytest.approx(expected, abs=1e-12)
     assert curriculum_phase(epoch, **run(*lengths)) == phase
 
@@ -104,8 +105,8 @@ def test_phases_and_factors_say_the_same(case: tuple[dict[str, int], list[float]
         expected[phase] = (pytest.approx(rise), pytest.approx(rise))
         assert 0 <= factors["hierarchy"] <= 1
     assert (factors["hierarchy"], factors["richness"]) == expected[phase]
-    assert factors["separation"] == factors["hierarchy"]
-    assert set(factors) == {"hierarchy", "separation", "richness"}
+    assert factors["separation"] == factors["ultrametric"] == factors["hierarchy"]
+    assert set(factors) == {"hierarchy", "separation", "ultrametric", "richness"}
 
 
 @relaxed

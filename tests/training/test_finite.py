@@ -224,7 +224,7 @@ def test_a_run_that_a_latch_watches_stays_as_it_was_before_the_bad_step(kind: st
     optimisation = Optimisation(model, weight_decay=0.1, max_grad_norm=1.0, use_amp=False)
     optimisation.set_rates(0.01, encoder_a=1.0, encoder_b=1.0)
     optimisation.freeze(encoder_a=kind == "frozen", encoder_b=False)
-    own, before, name = latch(), {}, "charts.B.weight"
+    own, before, name = latch(), {}, "charts.B.0.weight"
     optimisation.heed(own.flag)
     for step in range(1, 9):
         sums = torch.ones(len(FIGURES))
@@ -246,7 +246,7 @@ def test_a_run_that_a_latch_watches_stays_as_it_was_before_the_bad_step(kind: st
             learning = [p for p in model.parameters() if p.requires_grad]
             return factor * sum((p.float().sin().square().sum() for p in learning), torch.zeros(()))
 
-        hook = optimisation.parameters["charts.B.weight"].register_hook(spoil)  # type: ignore[no-untyped-call]
+        hook = optimisation.parameters["charts.B.0.weight"].register_hook(spoil)  # type: ignore[no-untyped-call]
         optimisation.step(
             [loss],
             lambda norm: own.observe(step, sums, norm, optimisation.parameters),  # noqa: B023
@@ -306,7 +306,7 @@ def test_a_weight_that_goes_bad_stops_the_run_with_its_name_and_is_not_saved(
 ) -> None:
     """In epoch 2 encoder A is frozen; a frozen weight goes bad by a fault of the memory only."""
     run = tmp_path / "run"
-    name = "decoder.0.weight" if frozen else "charts.B.weight"
+    name = "decoder.0.weight" if frozen else "charts.B.0.weight"
     epoch = Trainer._epoch
 
     def poisoned(self: Trainer, number: int) -> None:

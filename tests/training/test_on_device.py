@@ -65,11 +65,10 @@ def test_nothing_of_a_step_is_on_the_host(
     steps.device, steps._sums, steps._latch = meta, steps._sums.to(meta), Latch(FIGURES, meta)
     steps.optimisation.heed(steps._latch.flag)
     [batch, *_] = trainer.batches.epoch(1)
-    batch = Batch(
-        batch.indices.to(meta), batch.sequences.to(meta), batch.levels.to(meta), batch.total
-    )
-    noise = torch.empty(1 if frozen else 2, 27, 4, dtype=model.point_dtype, device=meta)
-    numbers = torch.empty(7, dtype=torch.float64, device=meta)
+    batch = Batch(*(x.to(meta) if isinstance(x, Tensor) else x for x in batch))
+    assert len(batch.between) == 9
+    noise = torch.empty(1 if frozen else 2, 36, 4, dtype=model.point_dtype, device=meta)
+    numbers = torch.empty(8, dtype=torch.float64, device=meta)
     for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (Tensor, "new_tensor")):
         monkeypatch.setattr(owner, name, refused)  # they do not dispatch
     for _ in range(3):

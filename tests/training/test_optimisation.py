@@ -91,7 +91,7 @@ def test_every_parameter_is_in_exactly_one_group(learnable: bool) -> None:
         elif name.startswith("encoders.B."):
             owner = "encoder_b"
         else:
-            assert name.startswith(("charts.B.", "prototypes")), name
+            assert name.startswith(("charts.B.", "prototypes", "thresholds")), name
             owner = "rest"
         assert [key for key, members in groups.items() if id(parameter) in members] == [owner], name
     assert any(name.startswith("ball.") for name, _ in model.named_parameters()) is learnable
