@@ -119,6 +119,7 @@ class Wiring:
     def add(self, first: int, second: int) -> int:
         """The sum of two registers of one width."""
         width = self.steps[first].width_out
+        self.possible &= self.steps[second].width_out == width
         return self._add(_Step("add", first, width, width, slot=second))
 
     def share(self, register: int) -> int:
@@ -155,6 +156,7 @@ class Wiring:
         return len(self.learned) - 2
 
     def _linear(self, register: int, layer: nn.Linear) -> int:
+        self.possible &= self.steps[register].width_out == layer.in_features
         place = self._learn(layer, (layer.out_features, layer.in_features))
         return self._add(
             _Step("linear", register, layer.in_features, layer.out_features, parameter=place)
