@@ -43,6 +43,17 @@ def weight(term: str, value: float, usual: float) -> Effect:
     return Effect(value, ("first_step.total", "weights"), unchanged=TERMS, shown=shown)
 
 
+def structure(name: str) -> Effect:
+    """A target that decides whether points in order of their radii are in 3-adic order as well."""
+    return Effect(
+        0.6,
+        ("summary.validation_results.p_adic_structure",),
+        figures={**{f"r_v{v}": [4.0 - v] for v in range(4)}, name: [0.5]},
+        unchanged=("weights",),
+        shown=becomes(summary__validation_results__p_adic_structure=(True, False)),
+    )
+
+
 SPACE_AND_MODEL: dict[str, Effect] = {
     "name": Effect("another", ("summary.profile", "log"), unchanged=("weights",)),
     "description": Effect(
@@ -70,6 +81,14 @@ SPACE_AND_MODEL: dict[str, Effect] = {
     ),
     "model.projection_layers": Effect(
         3, ("shapes",), shown=lambda before, after: len(after["shapes"]) > len(before["shapes"])
+    ),
+    # Two modules more: the bend, and a layer with weights and a bias.
+    "model.chart_layers": Effect(
+        3,
+        ("shapes", "weights"),
+        shown=lambda before, after: (
+            set(after["shapes"]) - set(before["shapes"]) == {"charts.B.4.weight", "charts.B.4.bias"}
+        ),
     ),
     "model.dropout": Effect(0.5, ("weights", "first_step.coverage"), unchanged=("shapes",)),
     # All radii scale by 1/2 as long as nothing is learned; the curvature is 4 times as high.
@@ -108,11 +127,11 @@ SPACE_AND_MODEL: dict[str, Effect] = {
 
 TRAINING: dict[str, Effect] = {
     "training.epochs": Effect(
-        3, ("summary.epochs", "history.epoch", "weights"), shown=becomes(steps=(6, 9))
+        3, ("summary.epochs", "history.epoch", "weights"), shown=becomes(steps=(8, 12))
     ),
-    "training.batch_size": Effect(18, ("steps", "weights"), shown=becomes(steps=(6, 4))),
+    "training.batch_size": Effect(18, ("steps", "weights"), shown=becomes(steps=(8, 4))),
     "training.gradient_accumulation_steps": Effect(
-        3, ("steps", "weights"), shown=becomes(steps=(6, 2))
+        3, ("steps", "weights"), shown=becomes(steps=(8, 4))
     ),
     "training.lr": Effect(6e-3, ("history.lr", "weights"), shown=ratio("history.lr", 2)),
     "training.encoder_a_lr_scale": Effect(
@@ -133,8 +152,15 @@ TRAINING: dict[str, Effect] = {
     "training.max_grad_norm": Effect(
         1e-4, ("weights",), unchanged=("first_step.total", "first_step.gradient_norm")
     ),
-    # Of 9 rows 4 are one of each level, so 5 are left to pass through the 27 sequences.
-    "training.balanced_share": Effect(0.5, ("steps", "weights"), shown=becomes(steps=(6, 12))),
+    # Of 9 rows 2 are partners; if 4 are one of each level, 3 are left to pass through the 27.
+    "training.balanced_share": Effect(0.5, ("steps", "weights"), shown=becomes(steps=(8, 18))),
+    # All 9 rows pass through the 27 sequences, and no two are compared.
+    "training.paired_share": Effect(
+        0.0,
+        ("steps", "weights", "first_step.ultrametric"),
+        unchanged=("shapes",),
+        shown=becomes(steps=(8, 6)),
+    ),
     "training.use_amp": Effect(
         True, ("weights", "history.losses.coverage"), unchanged=("shapes", "point_dtype")
     ),
@@ -169,6 +195,7 @@ TRAINING: dict[str, Effect] = {
     "loss_weights.hierarchy": weight("hierarchy", 0.0, 5.0),
     "loss_weights.richness": weight("richness", 0.0, 2.5),
     "loss_weights.separation": weight("separation", 0.0, 3.0),
+    "loss_weights.ultrametric": weight("ultrametric", 0.0, 1.0),
     "loss_weights.kl": weight("kl", 1.0, 1e-3),
     "targets.coverage": Effect(
         0.0,
@@ -198,6 +225,15 @@ TRAINING: dict[str, Effect] = {
         unchanged=("weights",),
         shown=becomes(summary__validation_results__Q_enhanced=(False, True)),
     ),
+    "targets.coverage_B": Effect(
+        0.6,
+        ("summary.validation_results.coverage_precision",),
+        figures={"coverage": [1.0], "coverage_B": [0.5]},
+        unchanged=("weights",),
+        shown=becomes(summary__validation_results__coverage_precision=(True, False)),
+    ),
+    "targets.ultrametric_corr": structure("ultrametric_corr"),
+    "targets.triplet_accuracy": structure("triplet_accuracy"),
 }
 
 KEEPING_AND_WATCHING: dict[str, Effect] = {
@@ -240,7 +276,7 @@ KEEPING_AND_WATCHING: dict[str, Effect] = {
         ),
     ),
     "monitoring.log_every_n_steps": Effect(
-        4, ("log",), unchanged=("weights", "files"), shown=becomes(steps=(6, 1))
+        4, ("log",), unchanged=("weights", "files"), shown=becomes(steps=(8, 2))
     ),
     "monitoring.detailed_metrics_every_n_epochs": Effect(
         2,

@@ -41,7 +41,10 @@ ANNEALED = RESTLESS | {
 }
 
 #: Terms of the loss before any learning, which no weight may change.
-TERMS = tuple(f"first_step.{t}" for t in ("coverage", "hierarchy", "richness", "separation", "kl"))
+TERMS = tuple(
+    f"first_step.{term}"
+    for term in ("coverage", "hierarchy", "richness", "separation", "ultrametric", "kl")
+)
 
 
 def becomes(**changes: tuple[Any, Any]) -> Any:

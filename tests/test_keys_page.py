@@ -149,8 +149,7 @@ def test_the_shipped_profiles_are_as_the_page_says() -> None:
         assert not profile.curriculum.enabled
         assert profile.training.epochs < 120
         assert profile.homeostasis.coverage_precision_threshold == 1
-        higher = profile.name in ("coverage_focused", "mathematical_foundation")
-        assert (profile.training.lr > 3e-3) if higher else (profile.training.lr == 3e-3)
+        assert profile.training.lr > profile_keys()["training.lr"].default
     assert {run["profile"] for run in kept} == set(profiles)
     for run in kept:
         assert run["summary"]["validation_results"]["mathematical_foundation_ready"]

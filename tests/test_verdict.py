@@ -181,7 +181,10 @@ def test_a_target_of_0_asks_for_nothing() -> None:
     told = TARGETS | {"coverage_B": 0.0, "ultrametric_corr": 0.0, "triplet_accuracy": 0.0}
     assert asked_for(told) == TARGETS
     assert asked_for(told | {"coverage_B": 1e-9}) == TARGETS | {"coverage_B": 1e-9}
-    assert asked_for({"hierarchy_B": 0.0, "Q_enhanced": 0.0}).keys() == {"hierarchy_B", "Q_enhanced"}
+    assert asked_for({"hierarchy_B": 0.0, "Q_enhanced": 0.0}).keys() == {
+        "hierarchy_B",
+        "Q_enhanced",
+    }
 
 
 def test_order_is_one_of_radii_and_of_distances() -> None:
