@@ -31,6 +31,7 @@ from tests.boundary import (
     shape,
     value,
 )
+from tests.boundary_geometry import CURVATURE
 
 DIGITS = Argument(lambda m: m.n_digits, N_DIGITS)
 GENERATOR = Argument(lambda m: m.generator(9), given(3, "seed"))
@@ -241,6 +242,18 @@ def loss_cases() -> list[Case]:
                 "valuation": Argument(levels, (*INT64, *RANK_0, *ONE_MORE)),
                 "n_digits": COUNT,
                 "dtype": Argument(lambda m: m.dtype, given(None, "float32", torch.int64)),
+            },
+        ),
+        Case(
+            losses.ultrametric_loss,
+            {
+                "distance": Argument(RADIUS.make, COLUMN),
+                "between": LEVELS,
+                "thresholds": Argument(
+                    lambda m: m.normal(8, m.n_digits - 1), (*FLOATS, *RANK_0, *ONE_MORE, *META)
+                ),
+                "c": Argument(lambda m: 0.8, CURVATURE),
+                "temperature": Argument(lambda m: 0.1, RADIUS_MAX.spoils),
             },
         ),
         Case(losses.hierarchy_loss, {"offset": ROW, "membership": MEMBERSHIP}),

@@ -15,6 +15,7 @@ from ternvae.manifolds import (
     RiemannianAdam,
     WrappedNormal,
     latent,
+    log_chord,
     math,
 )
 from ternvae.manifolds.normal import kl_monte_carlo
@@ -414,6 +415,18 @@ def optimizer() -> list[Case]:
     ]
 
 
+def chord_cases() -> list[Case]:
+    distance = Argument(
+        lambda m: m.normal(5, m.rows).detach().abs().requires_grad_(m.grad),
+        (*NO_TENSOR, *NO_FLOATS),
+    )
+    learned = torch.tensor(C)
+    return [
+        Case(log_chord, {"distance": distance, "c": Argument(lambda m: C, CURVATURE)}),
+        Case(log_chord, {"distance": distance, "c": Argument(lambda m: learned, META)}),
+    ]
+
+
 def constructors() -> list[Case]:
     return [
         Case(
@@ -437,4 +450,12 @@ def constructors() -> list[Case]:
 
 
 FUNCTIONS = [case_of(getattr(math, name), method=False) for name in math.__all__]
-CASES = [*FUNCTIONS, *constructors(), *methods(), *normal(), *latent_cases(), *optimizer()]
+CASES = [
+    *FUNCTIONS,
+    *constructors(),
+    *methods(),
+    *normal(),
+    *latent_cases(),
+    *chord_cases(),
+    *optimizer(),
+]

@@ -331,6 +331,7 @@ def model_cases() -> list[Case]:
             *value("outside", 2.0),
         ),
     )
+    too_many = made("too many", lambda v, m: torch.cat([v, v[:1]]), "one to compare with")
     either = Argument(
         indices,
         (
@@ -350,6 +351,7 @@ def model_cases() -> list[Case]:
                 "latent_dim": positive(2, 2),
                 "hidden_dim": positive(1, 4),
                 "projection_layers": positive(1, 1),
+                "chart_layers": positive(1, 1),
                 "dropout": Argument(lambda m: 0.1, (*REALS, *given(-0.1, 1.0))),
                 "curvature": Argument(lambda m: 1.0, (*REALS, *given(0.0, -1.0))),
                 "learnable_curvature": flag(False),
@@ -390,6 +392,17 @@ def model_cases() -> list[Case]:
             {"self": MODEL, "sequences_or_indices": either, "branch": BRANCHES},
         ),
         Case(of["decode"], {"self": MODEL, "points": inside, "branch": BRANCHES}),
+        Case(
+            of["valuation_between"],
+            {
+                "self": MODEL,
+                "first": Argument(inside.make, (*inside.spoils, *too_many)),
+                "second": Argument(
+                    lambda m: inside.make(m).flip(0),
+                    (*inside.spoils, *too_many),
+                ),
+            },
+        ),
         Case(
             TernaryVAE.from_checkpoint.__func__,  # type: ignore[attr-defined]
             {

@@ -201,7 +201,10 @@ def with_targets(label: str, targets: dict[Any, Any], *shown: str) -> tuple[Spoi
 
     def make() -> Any:
         whole = checkpoint.load_checkpoint(CHECKPOINT)
-        return sealed("targets", {**whole, "format_version": 3, "profile": {"targets": targets}})
+        version = checkpoint.FORMAT_VERSION
+        return sealed(
+            "targets", {**whole, "format_version": version, "profile": {"targets": targets}}
+        )
 
     return always(label, make, *shown)
 
