@@ -221,7 +221,7 @@ class BatchPlan:
             return _Sides(torch.cat(list(batches)), list(map(len, batches)), none, pairs)
         between = (torch.arange(self.pairs) % n).expand(len(batches), -1)
         tries = 1 if self.holdout is None else _TRIES
-        generator = torch.Generator().manual_seed(step_seed(seed, start))
+        generator = torch.Generator().manual_seed(step_seed(epoch_seed(seed, start), 0))
         steps = indices_at_valuation(between.expand(tries, -1, -1), n_digits=n, generator=generator)
         mine = torch.stack([between, *steps])[:, :, rank::world]
         there = torch.arange(mine.shape[-1]) < torch.tensor(pairs).unsqueeze(1)
