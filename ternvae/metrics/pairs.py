@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ternvae.metrics.ranks import ClassColumn, influence
 from ternvae.metrics.rows import Member, PartRows, Rows
+from ternvae.metrics.within import triples_within
 from ternvae.padic import TernarySpace, partners_at_valuation
 from ternvae.padic.permutation import permute, round_keys
 
@@ -23,12 +23,6 @@ _TABLE = 2**20
 
 #: Pairs that the standard errors are estimated from: enough for two digits of them, at no cost.
 _PAIRS_FOR_ERRORS = 2**13
-
-#: Anchors that are tried for a triple of a part, and partners for each of its sides.  Of a part
-#: of a twentieth of the space nearly all triples are found with them, also of deep levels.
-_ANCHORS, _PARTNERS = 200, 8
-#: After so many anchors for each of the triples that are missing, of which none came, none will.
-_FRUITLESS = 10
 
 
 class Pairs:
@@ -224,9 +218,8 @@ class Triples:
         high = (low + torch.randint(1, max(n, 2), (size,), generator=generator)) % n
         low, high = torch.minimum(low, high), torch.maximum(low, high)
         if member is not None:
-            listed = rows.indices if isinstance(rows, PartRows) else None
-            part = _Part(space, member, listed, generator)
-            self.anchor, self.near, self.far = part.triples(low, high)
+            drawn = triples_within(space, rows, member, (low, high), generator)
+            self.anchor, self.near, self.far = drawn
             return
         self.anchor = torch.randint(space.size, (size,), generator=generator)
         self.near = partners_at_valuation(self.anchor, high, n_digits=n, generator=generator)
@@ -234,55 +227,3 @@ class Triples:
 
     def __len__(self) -> int:
         return len(self.anchor)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of a space that triples are drawn from.
-
-    Attributes:
-        space: the space.
-        member: says which indices belong to the part.
-        listed: all of them, if they are few enough; else None.
-        generator: of the draws.
-    """
-
-    space: TernarySpace
-    member: Member
-    listed: Tensor | None
-    generator: torch.Generator
-
-    def triples(self, low: Tensor, high: Tensor) -> Tensor:
-        """Triples at these valuations, (3, M or less)."""
-        found = torch.full((3, len(low)), -1)
-        fruitless = 0
-        for _ in range(_ANCHORS):
-            places = (found[0] < 0).nonzero().squeeze(1)
-            if not len(places) or fruitless == _FRUITLESS:
-                break
-            anchor = self._indices(len(places))
-            places, anchor = places[anchor >= 0], anchor[anchor >= 0]
-            near, far = (self._partners(anchor, level[places]) for level in (high, low))
-            whole = (near >= 0) & (far >= 0)
-            found[:, places[whole]] = torch.stack([anchor, near, far])[:, whole]
-            fruitless = 0 if whole.any() else fruitless + 1
-        return found[:, found[0] >= 0]
-
-    def _indices(self, count: int) -> Tensor:
-        """Random indices of the part; of one that is not listed -1 where one is outside."""
-        there = self.space.size if self.listed is None else len(self.listed)
-        drawn = torch.randint(there, (count,), generator=self.generator)
-        if self.listed is not None:
-            return self.listed[drawn]
-        return torch.where(self.member(drawn), drawn, -1)
-
-    def _partners(self, anchor: Tensor, level: Tensor) -> Tensor:
-        """A partner of each index at this valuation, the first one inside; -1 if none is."""
-        found = torch.full_like(anchor, -1)
-        for _ in range(_PARTNERS):
-            left = (found < 0).nonzero().squeeze(1)
-            drawn = partners_at_valuation(
-                anchor[left], level[left], n_digits=self.space.n_digits, generator=self.generator
-            )
-            found[left] = torch.where(self.member(drawn), drawn, -1)
-        return found

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import chi2, spearmanr
 
 from ternvae.metrics import Evaluator, ceilings, evaluate
 from ternvae.metrics.pairs import Triples
 from ternvae.metrics.rows import PartRows
+from ternvae.metrics.within import triples_within
 from ternvae.padic import Holdout, TernarySpace, valuation
 from tests.embeddings import TableEmbedding, at_random, closed_form, on_one_ray, shell_radii
+from tests.padic.oracles import IMPLAUSIBLE
 
 
 def repeated(values: list[float], weights: list[int]) -> np.ndarray:
@@ -127,6 +130,30 @@ def test_triples_stay_inside_and_have_their_valuations() -> None:
     assert (near > far).all()
     # A part without two sequences that share a digit has no triple.
     assert len(Triples(space, 100, generator, member=lambda indices: indices < 3)) == 0
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_partners_within_a_part_are_uniform(listed: bool) -> None:
+    space = TernarySpace(4)
+    holdout = Holdout(space, 0.7, 4)
+    rows = PartRows(space, holdout.is_seen) if listed else None
+    drawn = torch.zeros(30_000, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(3)
+    found = triples_within(space, rows, holdout.is_seen, (drawn, drawn + 2), generator)
+    assert found.shape == (3, 30_000)
+    members = holdout.seen_indices()
+    between = valuation(members.unsqueeze(1) - members, cap=4)
+    for level, partners in ((2, found[1]), (0, found[2])):
+        statistic, degrees = 0.0, 0
+        for row, anchor in enumerate(members.tolist()):
+            allowed = members[between[row] == level].tolist()
+            counts = Counter(partners[found[0] == anchor].tolist())
+            assert set(counts) <= set(allowed)
+            if counts:
+                expected = sum(counts.values()) / len(allowed)
+                statistic += sum((counts[each] - expected) ** 2 / expected for each in allowed)
+                degrees += len(allowed) - 1
+        assert chi2.sf(statistic, degrees) > IMPLAUSIBLE
 
 
 def test_a_part_of_a_space_that_is_sampled() -> None:
