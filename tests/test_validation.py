@@ -430,6 +430,30 @@ def inexact_layers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dense.Call, "backward", backward)
 
 
+def inexact_pairs(patch: pytest.MonkeyPatch) -> None:
+    """Gradients of points a ten thousandth too long."""
+    pairs = losses.ultrametric
+    if pairs._pairs is None:  # type: ignore[attr-defined]
+        pytest.skip("the extension was not compiled: no C compiler")
+    genuine = pairs.add_gradient
+
+    def add_gradient(*arguments: Any, to_points: Tensor, **keywords: Any) -> float:
+        found = genuine(*arguments, to_points=to_points, **keywords)
+        to_points *= 1.0001
+        return found
+
+    patch.setattr(pairs, "add_gradient", add_gradient)
+
+
+def endless_slopes(patch: pytest.MonkeyPatch) -> None:
+    """A scale without a bottom: points that coincide are pulled without end."""
+
+    def bare(distance: Tensor, c: Any) -> Tensor:
+        return torch.log(torch.sinh(distance * c**0.5 / 2).square())
+
+    patch.setattr(losses.ultrametric, "log_chord", bare)
+
+
 def no_divergence(patch: pytest.MonkeyPatch) -> None:
     """Nothing is left that could teach the prior."""
     patch.setattr(losses, "kl_loss", lambda q, p: torch.zeros(()))
@@ -686,6 +710,9 @@ BREAKS: list[tuple[Break, str, set[str]]] = [
     (term_times("hierarchy", 2), "losses", {"hierarchy"}),
     (term_times("separation", 0.5), "losses", {"separation"}),
     (term_times("richness", 2), "losses", {"richness"}),
+    (times("ultrametric_loss", 2), "losses", {"ultrametric"}),
+    (inexact_pairs, "losses", {"ultrametric"}),
+    (endless_slopes, "losses", {"ultrametric", "finite gradients"}),
     (shifted_shells, "losses", {"hierarchy", "separation", "zero at ideal shells"}),
     (levels_may_collapse, "losses", {"richness", "collapsed levels"}),
     (rooted_variance, "losses", {"finite gradients", "richness", "collapsed levels"}),

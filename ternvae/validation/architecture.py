@@ -112,6 +112,7 @@ def _outputs(
     )
     divergence = losses.kl_loss(out.posterior_log_prob, out.prior_log_prob)
     total = out.nll.mean() + divergence + sum(terms)
+    total = total + specimens.order_of_distances(model, batch, out.points)
     total.backward()  # torch's own
     gradients = {
         name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ternvae import losses, manifolds, padic
+from ternvae.validation import specimens
 from ternvae.validation.checks import EXACT, CheckFunction, Finding, at_most, both, none_of, worst
 
 __all__ = ["CHECKS"]
@@ -15,6 +16,16 @@ __all__ = ["CHECKS"]
 _RADIUS = (2.5, 2.9, 2.2, 1.5, 1.0, 0.4)
 _VALUATION = (0, 0, 0, 1, 1, 2)
 _FLOOR = 0.1
+
+#: Pairs whose scaled distances are y, and valuations between them for n = 3; the last is one
+#: sequence twice. With these thresholds and temperature verdicts are off by 1, 3 and 5.
+_SCALED = (1.0, 0.0, -2.0, 0.3)
+_BETWEEN = (0, 1, 0, 3)
+_THRESHOLDS = (0.5, -0.5)
+_TEMPERATURE = 0.5
+
+#: Of gradients in float32 against those in float64, relative to the largest of a point.
+_ROUNDING = 1e-6
 
 #: Largest hyperbolic radius of the default ball, and a spread in shell widths that stays out of
 #: the margins and is above the floor: (0.3 * 3.66 / 10)^2 = 0.012.
@@ -94,6 +105,46 @@ def _richness(device: torch.device) -> Finding:
     return _compared("", _example(device).richness, float(overall + single))
 
 
+def _ultrametric(device: torch.device) -> Finding:
+    # y = log(sinh^2(sqrt(c) d / 2) + 1e-6) with c = 4, solved for d.
+    distance = np.arcsinh(np.sqrt(np.exp(_SCALED) - 1e-6))
+    right = np.log1p(np.exp([-1.0, -3.0, -1.0, -1.0]))
+    wrong = np.log1p(np.exp([5.0, 3.0]))
+    got = losses.ultrametric_loss(
+        torch.from_numpy(distance).to(device),
+        torch.tensor(_BETWEEN, device=device),
+        torch.tensor(_THRESHOLDS, dtype=torch.float64, device=device),
+        c=4.0,
+        temperature=_TEMPERATURE,
+    )
+    found = _compared("", got, float(right.sum() + wrong.sum()) / len(_BETWEEN))
+    compiled = _compiled_pairs()
+    return found if compiled is None else both(found, compiled)
+
+
+def _compiled_pairs() -> Finding | None:
+    """The gradients of the compiled version, if there is one, against those of autograd."""
+    points = specimens.random_points(torch.linspace(0.0, 0.95, 64), 16, 1).float()
+    if not losses.ultrametric.can_add_gradient(points):
+        return None
+    between, thresholds = torch.arange(32) % 10, torch.linspace(2.0, -2.0, 8)
+    found = torch.zeros_like(points)
+    losses.ultrametric.add_gradient(
+        *(points, between, thresholds),
+        c=1.0,
+        weight=1.0,
+        to_points=found,
+        to_thresholds=torch.zeros_like(thresholds),
+    )
+    exact = points.double().requires_grad_()
+    distance = manifolds.PoincareBall().dist(*exact.chunk(2))
+    total = losses.ultrametric_loss(distance, between, thresholds.double()) * len(between)
+    (wanted,) = torch.autograd.grad(total, exact)
+    largest = wanted.abs().amax(-1, keepdim=True).clamp_min(1e-30)
+    errors = ((found - wanted) / largest).abs()
+    return at_most("compiled gradients", float(errors.max()), _ROUNDING)
+
+
 # --- minima, gradients, collapse ------------------------------------------------------------
 
 
@@ -144,7 +195,11 @@ def _gradients(device: torch.device) -> Finding:
         logits = (torch.eye(3, dtype=dtype, device=device).reshape(3, 1, 3) * 1e4).requires_grad_()
         wrong = torch.zeros(3, 1, dtype=torch.int64, device=device)
         sums.append(losses.reconstruction_loss(logits, wrong))
-        gradients = torch.autograd.grad(sum(sums), [*leaves, logits])  # type: ignore[arg-type]
+        apart = torch.tensor([0.0, 1e-30, 30.0], dtype=dtype, device=device, requires_grad=True)
+        thresholds = torch.tensor(_THRESHOLDS, dtype=dtype, device=device)
+        sums.append(losses.ultrametric_loss(apart, wrong.flatten(), thresholds))
+        learning = [*leaves, logits, apart]
+        gradients = torch.autograd.grad(sum(sums), learning)  # type: ignore[arg-type]
         bad += sum(int((~g.isfinite()).sum()) for g in gradients)
         total += sum(g.numel() for g in gradients)
     return none_of(bad, total, "components are not finite")
@@ -176,6 +231,7 @@ CHECKS: dict[str, CheckFunction] = {
     "hierarchy": _hierarchy,
     "separation": _separation,
     "richness": _richness,
+    "ultrametric": _ultrametric,
     "zero at ideal shells": _minimum,
     "finite gradients": _gradients,
     "collapsed levels": _collapse,

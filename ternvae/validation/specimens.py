@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ternvae import losses, manifolds, models, padic
 
-__all__ = ["BRANCHES", "Batch", "batch_of", "fresh_model", "objective", "random_points", "train"]
+__all__ = [
+    "BRANCHES",
+    "Batch",
+    "batch_of",
+    "fresh_model",
+    "objective",
+    "order_of_distances",
+    "random_points",
+    "train",
+]
 
 BRANCHES = ("A", "B")
 
@@ -25,10 +34,13 @@ class Batch(NamedTuple):
     Attributes:
         sequences: (batch, n_digits) in {-1, 0, 1}.
         valuation: (batch,) in 0..n_digits.
+        between: (batch / 2,) valuation of the difference of each row of the first half and its
+            counterpart in the second.
     """
 
     sequences: Tensor
     valuation: Tensor
+    between: Tensor
 
 
 def fresh_model(device: torch.device, n_digits: int = 9) -> models.TernaryVAE:
@@ -37,11 +49,13 @@ def fresh_model(device: torch.device, n_digits: int = 9) -> models.TernaryVAE:
 
 
 def batch_of(space: padic.TernarySpace, device: torch.device) -> Batch:
-    """The same number of rows from each level, drawn with a seed."""
+    """The same number of rows from each level in each half, drawn with a seed."""
     levels = torch.arange(space.n_digits + 1).repeat(_ROWS_PER_LEVEL)
     generator = torch.Generator().manual_seed(1)
     indices = padic.indices_at_valuation(levels, n_digits=space.n_digits, generator=generator)
-    return Batch(space.sequences(indices).to(device), levels.to(device))
+    first, second = indices.chunk(2)
+    between = space.valuation((first - second).abs())
+    return Batch(space.sequences(indices).to(device), levels.to(device), between.to(device))
 
 
 def objective(model: models.TernaryVAE, batch: Batch, branches: tuple[str, ...]) -> Tensor:
@@ -59,8 +73,14 @@ def objective(model: models.TernaryVAE, batch: Batch, branches: tuple[str, ...])
                 radius_max=model.ball.hyperbolic_radius_max,
                 richness_floor=_RICHNESS_FLOOR,
             )
-            total = total + sum(terms)
+            total = total + sum(terms) + order_of_distances(model, batch, out.points)
     return total
+
+
+def order_of_distances(model: models.TernaryVAE, batch: Batch, points: Tensor) -> Tensor:
+    """The ultrametric term of the pairs of a batch; scalar."""
+    distance = model.ball.dist(*points.chunk(2))
+    return losses.ultrametric_loss(distance, batch.between, model.thresholds, c=model.ball.c)
 
 
 def train(
