@@ -349,7 +349,7 @@ def test_every_difference_of_the_profile_is_said_with_both_values(tmp_path: Path
     said = [line for line in log.splitlines() if "Resumed with another profile" in line]
     assert sorted(said) == [
         "Resumed with another profile: targets.richness was 0.006 and is 0.01 from here on",
-        "Resumed with another profile: training.lr was 0.005 and is 0.001 from here on",
+        "Resumed with another profile: training.lr was 0.008 and is 0.001 from here on",
     ]
 
 

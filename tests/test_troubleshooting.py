@@ -140,7 +140,7 @@ def thawed(seed: int, folder: Path) -> dict[str, Any]:
 
 
 @SEEDS
-@pytest.mark.parametrize(("lr", "warmup"), [(0.3, 1.0), (0.03, 20.0)], ids=["at_once", "slowly"])
+@pytest.mark.parametrize(("lr", "warmup"), [(0.3, 1.0), (0.15, 20.0)], ids=["at_once", "slowly"])
 def test_coverage_that_drops(seed: int, lr: float, warmup: float, tmp_path: Path) -> None:
     pace = {"training.lr": lr, "scheduler.warmup_epochs": warmup}
     settings = thawed(seed, tmp_path) | pace

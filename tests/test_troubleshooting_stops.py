@@ -168,7 +168,8 @@ def test_figures_that_are_not_finite(
 ) -> None:
     settings = SMALL | {
         "training.epochs": 6,
-        "training.balanced_share": 0.0,  # one step in each epoch
+        "training.balanced_share": 0.0,
+        "training.paired_share": 0.0,  # one step in each epoch
         "checkpointing.save_every_n_epochs": 1,
     }
     options = [text for key, value in settings.items() for text in (f"--{key}", str(value))]
