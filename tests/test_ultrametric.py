@@ -106,6 +106,16 @@ def test_slopes_of_the_scale(c: float) -> None:
     assert slope.tolist() == pytest.approx(wanted, rel=1e-12)
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 88.0), (torch.float64, 709.0)])
+def test_beyond_all_balls_the_scale_ends(dtype: torch.dtype, most: float) -> None:
+    found = log_chord(column([most, most + 3, math.inf], dtype), c=1.0)
+    assert float(found[0]) == pytest.approx(most - 2 * math.log(2), rel=1e-6)
+    assert found[1:].tolist() == [math.inf, math.inf]
+    ball = PoincareBall()
+    rim = torch.nextafter(torch.ones(1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
+    assert float(ball.dist(rim, -rim)) < most
+
+
 def test_what_is_no_distance_has_no_scale() -> None:
     assert log_chord(column([math.nan])).isnan()
     scalar = log_chord(torch.tensor(2.0))
