@@ -14,6 +14,7 @@ __all__ = [
     "asked_for",
     "defined_metrics",
     "rank",
+    "reachable_hierarchy",
     "target_met",
     "targets_met",
     "validation_results",
