@@ -7,6 +7,8 @@ Same network, same objective, same data, written the usual way:
 * ``torch.optim.Adam`` on the Euclidean parameters, ``geoopt.optim.RiemannianAdam`` on the
   prototypes, a constant learning rate and floor of richness, gradients clipped as in the Trainer;
 * one Python loop over the valuation levels for the terms on the radii;
+* pairs as one would make them: partners by arithmetic on the indices, encoded by branch B beside the
+  batch, and the order of the distances as a binary cross-entropy over the thresholds;
 * both branches trained in every step to the end, nothing frozen.
 
 Nothing in it is slow on purpose: no value is read back inside an epoch, no worker processes,
@@ -26,10 +28,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ternvae.config import Profile
 from ternvae.losses import LEAST_LEVEL_SHARE, SEPARATION_MARGIN, GeometryLosses
+from ternvae.losses.ultrametric import TEMPERATURE
 
 # geoopt itself, by the import that keeps its deprecation warnings quiet.
 from ternvae.manifolds._geoopt import geoopt
 from ternvae.models import BRANCHES, LOG_VARIANCE_RANGE, TernaryVAE
+from ternvae.padic import TernarySpace, partners_at_valuation
 
 __all__ = [
     "TextbookOutput",
@@ -37,6 +41,7 @@ __all__ = [
     "TextbookVAE",
     "textbook_geometry_losses",
     "textbook_loss",
+    "textbook_ultrametric_loss",
 ]
 
 
@@ -67,6 +72,7 @@ class TextbookVAE(nn.Module):
         self.encoders = model.encoders
         self.charts = model.charts
         self.decoder = model.decoder
+        self.thresholds = model.thresholds
         self.n_digits = model.space.n_digits
         self.prototypes = geoopt.ManifoldParameter(
             model.prototypes.detach().clone(), manifold=self.ball
@@ -74,7 +80,7 @@ class TextbookVAE(nn.Module):
 
     def forward(self, sequences: Tensor, valuation: Tensor, branch: str) -> TextbookOutput:
         """Encode, sample, decode; shapes as in :meth:`TernaryVAE.forward`."""
-        points, scale = self._encode(sequences, branch)
+        points, scale = self.encode(sequences, branch)
         # The wrapped normal (Nagano et al. 2019): noise in an orthonormal frame at the origin,
         # where the conformal factor is 2, transported to the centre and mapped to the ball.
         noise = scale * torch.randn_like(points)
@@ -94,12 +100,13 @@ class TextbookVAE(nn.Module):
             prior_log_prob=self._log_density(displacement, torch.ones_like(scale)),
         )
 
-    def _encode(self, sequences: Tensor, branch: str) -> tuple[Tensor, Tensor]:
+    def encode(self, sequences: Tensor, branch: str) -> tuple[Tensor, Tensor]:
         """Centres and scales of the posteriors, both (batch, latent_dim)."""
         encoder: Any = self.encoders[branch]
         one_hot = F.one_hot(sequences + 1, 3).flatten(-2).to(self.prototypes.dtype)
         features = encoder.features(one_hot)
-        direction = F.normalize(encoder.projection.direction(features), dim=-1)
+        direction = encoder.projection.direction(features) + encoder.digits(one_hot)
+        direction = F.normalize(direction, dim=-1)
         radius = self.radius_max * torch.sigmoid(encoder.projection.radius(features))
         scale = torch.exp(0.5 * encoder.log_variance(features).clamp(*LOG_VARIANCE_RANGE))
         return self.ball.expmap0(direction * radius / 2), scale
@@ -132,13 +139,15 @@ def textbook_geometry_losses(
     """
     width = radius_max / (n_digits + 1)
     wanted = richness_floor * (n_digits + 1) / n_digits
-    hierarchy, separation, variances = [], [], []
+    hierarchy, weights, separation, variances = [], [], [], []
     for level in range(n_digits + 1):
         radii = radius[valuation == level]
         if len(radii) == 0:
             continue
         offset = radii / width - (n_digits + 0.5 - level)
-        hierarchy.append(offset.square().mean())
+        share = 2 / 3 ** (level + 1) if level < n_digits else 1 / 3**n_digits
+        weights.append(0.5 / (n_digits + 1) + 0.5 * share)
+        hierarchy.append(weights[-1] * offset.square().mean())
         separation.append(F.relu(offset.abs() - (0.5 - margin)).mean() / margin)
         if level < n_digits and len(radii) > 1:
             variances.append(radii.var(correction=0))
@@ -150,16 +159,39 @@ def textbook_geometry_losses(
     elif richness_floor:
         richness = radius.new_ones(())
     return GeometryLosses(
-        hierarchy=torch.stack(hierarchy).mean(),
+        hierarchy=torch.stack(hierarchy).sum() / sum(weights),
         richness=richness,
         separation=torch.stack(separation).sum(),
     )
 
 
+def textbook_ultrametric_loss(distance: Tensor, between: Tensor, thresholds: Tensor) -> Tensor:
+    """The formula of :func:`ternvae.losses.ultrametric_loss` for c = 1; arguments as there."""
+    value = torch.log(torch.sinh(distance / 2) ** 2 + 1e-6)
+    levels = torch.arange(len(thresholds), device=between.device)
+    logits = (thresholds - value[:, None]) / TEMPERATURE
+    wanted = (between[:, None] > levels).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
+
+
 def textbook_loss(
-    vae: nn.Module, sequences: Tensor, valuation: Tensor, profile: Profile, radius_max: float
+    vae: TextbookVAE,
+    sequences: Tensor,
+    valuation: Tensor,
+    profile: Profile,
+    radius_max: float,
+    pairs: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The weighted objective of one batch over both branches, scalar."""
+    """The weighted objective of one batch over both branches, scalar.
+
+    Args:
+        vae: the model.
+        sequences: (batch, n) entries in {-1, 0, 1}.
+        valuation: (batch,) their valuations.
+        profile: gives the weights.
+        radius_max: hyperbolic radius of the region in use.
+        pairs: (pairs, n) partners of the first rows and (pairs,) valuations of the differences.
+    """
     weights, n_digits = profile.loss_weights, profile.space.n_digits
     loss = torch.zeros((), device=sequences.device)
     for branch in BRANCHES:
@@ -179,6 +211,12 @@ def textbook_loss(
             loss = loss + weights.hierarchy * terms.hierarchy
             loss = loss + weights.richness * terms.richness
             loss = loss + weights.separation * terms.separation
+            if pairs is not None:
+                partners, between = pairs
+                points, _ = vae.encode(partners, "B")
+                distance = vae.ball.dist(out.points[: len(points)], points)
+                order = textbook_ultrametric_loss(distance, between, vae.thresholds)
+                loss = loss + weights.ultrametric * order
     return loss
 
 
@@ -203,7 +241,7 @@ class TextbookTraining:
         space = self.model.space
         indices = torch.arange(space.size)
         self.loader = DataLoader(
-            TensorDataset(space.sequences(indices), space.valuation(indices)),
+            TensorDataset(indices, space.sequences(indices), space.valuation(indices)),
             batch_size=profile.training.batch_size,
             shuffle=True,
         )
@@ -219,9 +257,12 @@ class TextbookTraining:
         """One pass over the space; returns the mean loss of a step."""
         self.vae.train()
         total = torch.zeros((), device=self.device)
-        for batch in self.loader:
+        for indices, *batch in self.loader:
             sequences, valuation = (column.to(self.device) for column in batch)
-            loss = textbook_loss(self.vae, sequences, valuation, self.profile, self.vae.radius_max)
+            pairs = self._pairs(indices)
+            loss = textbook_loss(
+                self.vae, sequences, valuation, self.profile, self.vae.radius_max, pairs
+            )
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -230,3 +271,14 @@ class TextbookTraining:
                 optimizer.step()
             total += loss.detach()
         return float(total) / len(self.loader)
+
+    def _pairs(self, indices: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Partners of the first rows, as many as the Trainer has, at every valuation in turn."""
+        training, n = self.profile.training, self.profile.space.n_digits
+        count = min(int(training.batch_size * training.paired_share), len(indices))
+        if not count:
+            return None
+        between = torch.arange(count) % n
+        partners = partners_at_valuation(indices[:count], between, n_digits=n)
+        sequences = TernarySpace(n).sequences(partners)
+        return sequences.to(self.device), between.to(self.device)

@@ -165,11 +165,16 @@ def test_membership_marks_each_rows_level(valuation: list[int]) -> None:
 
 
 def hierarchy_by_loop(rows: list[tuple[float, int]]) -> float:
-    per_level = [
-        np.mean([((r - centre(level)) / WIDTH) ** 2 for r in radii])
+    per_level = {
+        level: np.mean([((r - centre(level)) / WIDTH) ** 2 for r in radii])
         for level, radii in by_level(rows).items()
-    ]
-    return float(np.mean(per_level))
+    }
+    weights = {}
+    for level in per_level:
+        multiples = [i for i in range(3**N) if i % 3**level == 0]
+        there = [i for i in multiples if level == N or i % 3 ** (level + 1)]
+        weights[level] = 0.5 / (N + 1) + 0.5 * len(there) / 3**N
+    return float(sum(weights[v] * per_level[v] for v in per_level) / sum(weights.values()))
 
 
 @relaxed
@@ -474,11 +479,12 @@ def test_richness_does_not_see_where_the_levels_are(
     )
 
 
-def test_rare_levels_weigh_the_same_as_common_ones() -> None:
-    """A thousand rows of level 0 and one of level 3: each level is half of the whole."""
+def test_levels_weigh_what_they_weigh_however_many_rows_they_have() -> None:
+    """A thousand rows of level 0 and one of level 3, of which 54 and 2 of 81 sequences are."""
     rows = [(centre(0) + 0.41 * WIDTH, 0)] * 1000 + [(centre(3) + 0.45 * WIDTH, 3)]
     offset, membership = offsets_and_membership(rows)
-    expected = (0.41**2 + 0.45**2) / 2
+    common, rare = 0.1 + 27 / 81, 0.1 + 1 / 81
+    expected = (common * 0.41**2 + rare * 0.45**2) / (common + rare)
     assert float(hierarchy_loss(offset, membership)) == pytest.approx(expected)
     assert float(separation_loss(offset, membership)) == pytest.approx(0.1 + 0.5)
     # Richness: level 0 collapsed in a thousand rows, level 3 far above the floor in two.

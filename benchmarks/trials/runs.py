@@ -40,7 +40,7 @@ __all__ = [
 #: A run of a few seconds in which everything that can be saved is in use.
 SMALL = {
     "space.n_digits": "4",
-    "training.batch_size": "27",
+    "training.batch_size": "36",
     "training.epochs": "18",
     "model.hidden_dim": "8",
     "model.latent_dim": "3",

@@ -195,8 +195,17 @@ class _Sums(NamedTuple):
         return cls(count, count.clamp_min(1), total, squares, reach)
 
 
+def _level_weights(like: Tensor) -> Tensor:
+    """Weight of each level, (n + 1,): half for the level, half for its share of the sequences."""
+    n_digits = len(like) - 1
+    level = torch.arange(n_digits + 1, dtype=like.dtype, device=like.device)
+    share = torch.where(level < n_digits, 2 * 3 ** -(level + 1), 3**-level)
+    return 0.5 / (n_digits + 1) + 0.5 * share
+
+
 def _hierarchy(sums: _Sums) -> Tensor:
-    return (sums.squares / sums.some).sum() / (sums.number > 0).sum()
+    weights = _level_weights(sums.number)
+    return weights @ (sums.squares / sums.some) / (weights @ (sums.number > 0).to(weights.dtype))
 
 
 def _separation(sums: _Sums) -> Tensor:
@@ -223,9 +232,12 @@ def _richness(sums: _Sums, scale: Tensor | float) -> Tensor:
 
 
 def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
-    """Order of the levels: mean squared offset from the shell centre, every level alike.
+    """Order of the levels: mean squared offset from the shell centre, a mean over the levels.
 
-    Pointwise on purpose.  A loss on the level means alone lets the levels overlap.
+    Pointwise on purpose.  A loss on the level means alone lets the levels overlap.  Half of a
+    level's weight is that of any level, half its share of the sequences: richness counts levels and
+    rank correlations count sequences.  Were the weights equal, hierarchy and richness would have
+    nothing to say on which level gets the spread, and it costs least where sequences are few.
 
     Args:
         offset: (batch,) from :func:`shell_offset`.

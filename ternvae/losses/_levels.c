@@ -42,6 +42,12 @@ static PyObject *sums(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     Py_RETURN_NONE;
 }
 
+/* losses._level_weights: half for the level, half for its share of the sequences. */
+static double weight_of(int v, int n_digits) {
+    const double share = v < n_digits ? 2.0 / pow(3.0, v + 1) : pow(3.0, -n_digits);
+    return 0.5 / (n_digits + 1) + 0.5 * share;
+}
+
 static double above_zero(double x) { return x > 0.0 || x != x ? x : 0.0; }
 
 /* terms(sums, n_digits, margin, scale, out): hierarchy, richness, separation; then for each level
@@ -56,12 +62,13 @@ static PyObject *terms(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
     double *out = PyLong_AsVoidPtr(args[4]);
     if (PyErr_Occurred()) return NULL;
     double hierarchy = 0.0, separation = 0.0, shares[MOST_LEVELS];
-    double present = 0.0, plural = 0.0, overall = 0.0, single = 0.0;
+    double weighed = 0.0, plural = 0.0, overall = 0.0, single = 0.0;
     for (int v = 0; v < levels; v++) {
         const double *sum = given + 4 * v, some = sum[0] > 1.0 ? sum[0] : 1.0;
-        present += sum[0] > 0.0;
+        const double own = weight_of(v, n_digits);
+        weighed += sum[0] > 0.0 ? own : 0.0;
         plural += v < levels - 1 && sum[0] > 1.0;
-        hierarchy += sum[2] / some;
+        hierarchy += own * sum[2] / some;
         separation += sum[3] / some;
         shares[v] = (sum[2] / some - sum[1] / some * (sum[1] / some)) * scale;
     }
@@ -72,7 +79,7 @@ static PyObject *terms(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
         overall += shares[v] * weight;
         single += above_zero(1.0 - shares[v] / LEAST_SHARE) * weight;
     }
-    out[0] = hierarchy / present;
+    out[0] = hierarchy / weighed;
     out[1] = scale > 0.0 ? above_zero(1.0 - overall) + single : 0.0;
     out[2] = separation;
     for (int v = 0; v < levels; v++) {
@@ -80,7 +87,7 @@ static PyObject *terms(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
         double *slope = out + 3 + 4 * v;
         const int counts = scale > 0.0 && v < levels - 1 && sum[0] > 1.0;
         const double short_of = (overall < 1.0) + (shares[v] < LEAST_SHARE) / LEAST_SHARE;
-        slope[0] = 1.0 / (some * present);
+        slope[0] = weight_of(v, n_digits) / (some * weighed);
         slope[2] = counts ? -scale * weight * short_of / some : 0.0;
         slope[1] = -2.0 * slope[2] * sum[1] / some;
         slope[3] = 1.0 / (some * margin);

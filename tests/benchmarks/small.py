@@ -18,6 +18,8 @@ NO_TARGETS = {
     "targets.hierarchy_B": "0",
     "targets.richness": "0",
     "targets.Q_enhanced": "0",
+    "targets.coverage_B": "0",
+    "targets.triplet_accuracy": "0",
 }
 
 

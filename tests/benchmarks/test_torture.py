@@ -103,7 +103,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run left alone, one resumed as it should be, and one resumed by a trainer that forgets."""
     soak, runs = module("trials.soak"), module("trials.runs")
     folder = tmp_path_factory.mktemp("pair")
-    short = {"training.batch_size": "27", "training.epochs": "12"}
+    short = {"training.batch_size": "36", "training.epochs": "12"}
     phases = {"curriculum.hierarchy_ramp_epochs": "4"}
     profile = soak._profile({**soak.ROW, **short, **phases})
     seed, seen = Steps._seed, []
