@@ -7,8 +7,8 @@ Same network, same objective, same data, written the usual way:
 * ``torch.optim.Adam`` on the Euclidean parameters, ``geoopt.optim.RiemannianAdam`` on the
   prototypes, a constant learning rate and floor of richness, gradients clipped as in the Trainer;
 * one Python loop over the valuation levels for the terms on the radii;
-* pairs as one would make them: partners by arithmetic on the indices, encoded by branch B beside the
-  batch, and the order of the distances as a binary cross-entropy over the thresholds;
+* pairs as one would make them: partners by arithmetic on the indices, encoded by branch B beside
+  the batch, and the order of the distances as a binary cross-entropy over the thresholds;
 * both branches trained in every step to the end, nothing frozen.
 
 Nothing in it is slow on purpose: no value is read back inside an epoch, no worker processes,

@@ -97,6 +97,7 @@ def homeostasis_of(profile: Profile, evaluator: Evaluator) -> Homeostasis | None
             profile.targets.hierarchy_B, evaluator.hierarchy_ceiling
         ),
         q_limit=ceilings(profile.space.n_digits)["Q_enhanced"],
+        coverage_b_target=profile.targets.coverage_B,
     )
 
 

@@ -7,9 +7,9 @@ prototypes go on, so that the spread of the levels can still be worked on.
 ================  ==========================================  =====================================
 what              is frozen when                              thaws when
 ================  ==========================================  =====================================
-encoder A and     coverage reaches the coverage threshold     coverage lies below the threshold
-the decoder                                                   (which annealing may have raised), or
-                                                              coverage_B below it by more than the
+encoder A and     coverage reaches the coverage threshold,    coverage lies below the threshold
+the decoder       and coverage_B has met its target, if the   (which annealing may have raised), or
+                  profile has one                             coverage_B below it by more than the
                                                               hysteresis, ``patience`` times
 encoder B         hierarchy_B meets its target and has not    hierarchy_B is worse than its best by
                   gained the hierarchy threshold for          more than the hysteresis, ``patience``
@@ -19,6 +19,9 @@ encoder B         hierarchy_B meets its target and has not    hierarchy_B is wor
 
 A plateau short of the target freezes nothing: that is not rest but failure to develop.  Nor does
 one that would thaw encoder B again, worse than its best by more than the hysteresis.
+
+Branch B is read by the same decoder.  Where it, too, shall recover every sequence, the two learn
+faster together than B does from a decoder that stands still; so A waits for B.
 
 Once thawed for the sake of coverage_B, encoder A is not frozen again before coverage_B is back.
 
@@ -60,6 +63,7 @@ class HomeostasisState:
         best_q: highest Q of the cycles before this one, in the first cycle the first Q.
         cycle_best_q: highest Q of this cycle.
         cycle_evaluations: evaluations of this cycle so far.
+        coverage_b: coverage_B at the last evaluation.
     """
 
     coverage_threshold: float
@@ -74,6 +78,7 @@ class HomeostasisState:
     best_q: float = -math.inf
     cycle_best_q: float = -math.inf
     cycle_evaluations: int = 0
+    coverage_b: float = -math.inf
 
 
 @dataclass
@@ -94,6 +99,7 @@ class Homeostasis:
         coverage_limit: highest coverage threshold, the target.
         hierarchy_target: hierarchy_B that B must have to rest.
         q_limit: highest Q threshold, the ceiling.
+        coverage_b_target: coverage_B without which A is not frozen; 0 for any.
         state: where to go on; None for a new run.
     """
 
@@ -110,6 +116,7 @@ class Homeostasis:
     coverage_limit: float
     hierarchy_target: float
     q_limit: float
+    coverage_b_target: float = 0.0
     state: HomeostasisState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +140,8 @@ class Homeostasis:
         state = self.state
         if state.a_frozen or state.thawed_for_b:
             return []
+        if self.coverage_b_target > 0 and not state.coverage_b >= self.coverage_b_target:
+            return []
         if not self._figure(coverage) >= state.coverage_threshold:
             return []
         state.a_frozen, state.coverage_lost = True, 0
@@ -153,6 +162,7 @@ class Homeostasis:
             a_may_thaw: False where something else keeps A frozen.
         """
         figures = {name: self._figure(value) for name, value in metrics.items()}
+        self.state.coverage_b = figures["coverage_B"]
         events = self._anneal(epoch, figures["Q_enhanced"])
         if a_may_thaw:
             events += self._consider_a(epoch, figures)

@@ -262,6 +262,21 @@ def test_an_event_says_what_was_seen() -> None:
     assert homeostasis.state.a_frozen
 
 
+def test_encoder_a_waits_for_b_where_b_has_a_target() -> None:
+    homeostasis = make(coverage_b_target=1.0)
+    good = {"coverage": 1.0, "hierarchy_B": -0.5, "Q_enhanced": 1.0}
+    assert homeostasis.after_epoch(1, 1.0) == []  # nothing is known of B
+    for epoch, coverage_b in ((2, 0.999), (3, NAN)):
+        homeostasis.after_evaluation(epoch, {**good, "coverage_B": coverage_b})
+        assert homeostasis.after_epoch(epoch + 1, 1.0) == []
+    homeostasis.after_evaluation(4, {**good, "coverage_B": 1.0})
+    again = make(coverage_b_target=1.0)
+    again.restore(homeostasis.to_dict())
+    for each in (homeostasis, again):
+        assert each.after_epoch(5, 0.9) == []
+        assert [event.kind for event in each.after_epoch(6, 1.0)] == [FREEZE_A]
+
+
 def test_a_frozen_encoder_a_is_not_frozen_again() -> None:
     homeostasis = make()
     assert homeostasis.after_epoch(1, 1.0)
