@@ -112,6 +112,8 @@ QUANTITIES = (
     _metric("ultrametric_corr", max, ".4f"),
     _metric("triplet_accuracy", max, ".5f"),
     _metric("sibling_retrieval", max, ".5f"),
+    _metric("valuations_read", max, ".5f"),
+    _metric("one_digit_read", max, ".5f"),
     _reached("epochs to coverage 1.0", "epochs_to", "coverage_100"),
     _reached("epochs to all targets", "epochs_to", "targets"),
     _reached("seconds to all targets", "seconds", "to_targets"),

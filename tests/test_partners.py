@@ -60,22 +60,28 @@ def test_partners_are_at_every_valuation_equally_often() -> None:
         assert int(counts.max() - counts.min()) <= 1
 
 
-def test_a_partner_is_any_index_of_its_valuation() -> None:
+def test_partners_are_any_index_of_their_valuation_or_differ_in_one_digit() -> None:
     """A chi-squared over the steps from a row to its partner, far below one chance in a million."""
     n = 4
     plan = BatchPlan(TernarySpace(n), 60, 0.2, 0.5)
-    steps = torch.zeros(3**n)
-    for seed in range(200):
+    lone = torch.arange(plan.pairs) // n % 2 == 1
+    steps, turns = torch.zeros(3**n), torch.zeros(n, 3)
+    for seed in range(300):
         for batch in plan.epoch(seed):
             pairs = len(batch.between)
-            away = (batch.indices[-pairs:] - batch.indices[:pairs]) % 3**n
-            steps += away.bincount(minlength=3**n)
+            first, second = batch.indices[:pairs], batch.indices[-pairs:]
+            away = (second - first) % 3**n
+            steps += away[~lone[:pairs]].bincount(minlength=3**n)
+            turned = (batch.sequences[-pairs:] - batch.sequences[:pairs])[lone[:pairs]] % 3
+            assert ((turned != 0).sum(1) == 1).all()
+            turns += torch.stack([(turned == d).sum(0) for d in range(3)], dim=1)
     levels = plan.space.valuation(torch.arange(3**n))
     for k in range(n):
-        seen = steps[levels == k]
-        expected = seen.sum() / len(seen)
-        deviation = float(((seen - expected) ** 2 / expected).sum())
-        assert deviation < len(seen) + 5 * (2 * len(seen)) ** 0.5
+        for seen in (steps[levels == k], turns[k, 1:]):
+            expected = seen.sum() / len(seen)
+            assert expected > 100
+            deviation = float(((seen - expected) ** 2 / expected).sum())
+            assert deviation < len(seen) + 5 * (2 * len(seen)) ** 0.5
     assert steps[0] == 0
 
 

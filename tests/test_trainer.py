@@ -30,6 +30,7 @@ def small(**overrides: Any) -> Profile:
     settings = {
         "space.n_digits": 4,
         "training.batch_size": 40,
+        "targets.coverage_B": 0.0,  # encoder A does not wait for B
         "training.epochs": 6,
         "monitoring.detailed_metrics_every_n_epochs": 2,
         "checkpointing.save_every_n_epochs": 3,

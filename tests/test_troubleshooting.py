@@ -168,6 +168,7 @@ def test_a_hierarchy_that_does_not_develop(seed: int, tmp_path: Path) -> None:
         "scheduler.T_0": 19.0,
         "loss_weights.hierarchy": 0.0,
         "loss_weights.separation": 0.0,
+        "loss_weights.ultrametric": 0.0,
         "monitoring.detailed_metrics_every_n_epochs": 5,
     }
     wrong = run(tmp_path / "wrong", settings)

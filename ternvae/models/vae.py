@@ -368,6 +368,8 @@ class TernaryVAE(nn.Module):
 
         It is the number of thresholds that are above the distance of the points, which training
         has placed; so equal points have valuation n - 1, the largest of two different sequences.
+        Not for the sequence of zeros, which is at the centre and so too near to all others: the
+        valuation of a sequence itself is in its radius.
 
         Args:
             first: (batch, latent_dim) points inside the open ball.

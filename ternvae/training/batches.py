@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ternvae.padic import Holdout, TernarySpace, digits_of, indices_at_valuation, valuation
 from ternvae.padic.permutation import permute, round_keys
+from ternvae.training.partners import draws, partners_of
 
 __all__ = ["Batch", "BatchPlan", "epoch_seed", "step_seed"]
 
@@ -93,8 +94,7 @@ class BatchPlan:
     number of random rows, and a level with no more points than that gives all of them, so that
     statistics of the rarest levels are exact and not noise.  The third has partners of the first
     rows, at each valuation of the difference equally often: what the levels are to the sequence of
-    zeros, partners are to any other.  A partner is the sum of an index and a random one of that
-    valuation.
+    zeros, partners are to any other; see :mod:`ternvae.training.partners`.
 
     With a holdout all of this is of the seen sequences: an unseen one is in no batch.
 
@@ -219,38 +219,26 @@ class BatchPlan:
         if not self.pairs:
             none = batches[0].new_empty(0)
             return _Sides(torch.cat(list(batches)), list(map(len, batches)), none, pairs)
-        between = (torch.arange(self.pairs) % n).expand(len(batches), -1)
-        tries = 1 if self.holdout is None else _TRIES
-        generator = torch.Generator().manual_seed(step_seed(epoch_seed(seed, start), 0))
-        steps = indices_at_valuation(between.expand(tries, -1, -1), n_digits=n, generator=generator)
-        mine = torch.stack([between, *steps])[:, :, rank::world]
-        there = torch.arange(mine.shape[-1]) < torch.tensor(pairs).unsqueeze(1)
-        mine = mine[:, there]
+        drawn = draws(
+            step_seed(epoch_seed(seed, start), 0),
+            batches=len(batches),
+            pairs=self.pairs,
+            n_digits=n,
+            tries=1 if self.holdout is None else _TRIES,
+        )[:, :, rank::world]
+        there = torch.arange(drawn.shape[-1]) < torch.tensor(pairs).unsqueeze(1)
+        drawn = drawn[:, there]
         if device.type == "cuda":
-            mine = mine.pin_memory()
-        told, *away = mine.to(device, non_blocking=True)
+            drawn = drawn.pin_memory()
+        drawn = drawn.to(device, non_blocking=True)
         firsts = torch.cat([rows[:pair] for rows, pair in zip(batches, pairs, strict=True)])
-        partners, told = self._seen_partners(firsts, told, away)
+        is_seen = None if self.holdout is None else self.holdout.is_seen
+        partners, told = partners_of(firsts, drawn.unbind(), n_digits=n, is_seen=is_seen)
         parts = zip(batches, torch.split_with_sizes(partners, pairs), strict=True)
         indices = torch.cat([each for part in parts for each in part])
         return _Sides(
             indices, [len(b) + p for b, p in zip(batches, pairs, strict=True)], told, pairs
         )
-
-    def _seen_partners(
-        self, firsts: Tensor, between: Tensor, away: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The first partner of each row that is seen, and its valuation; the row itself if none."""
-        found = (firsts + away[0]) % self.space.size
-        if self.holdout is None:
-            return found, between
-        seen = self.holdout.is_seen(found)
-        for each in away[1:]:
-            other = (firsts + each) % self.space.size
-            found = torch.where(seen, found, other)
-            seen |= self.holdout.is_seen(other)
-        between = torch.where(seen, between, self.space.n_digits)
-        return torch.where(seen, found, firsts), between
 
     def _indices(
         self, seed: int, start: int, count: int, rank: int, world: int, device: torch.device

@@ -63,7 +63,7 @@ class HomeostasisState:
         best_q: highest Q of the cycles before this one, in the first cycle the first Q.
         cycle_best_q: highest Q of this cycle.
         cycle_evaluations: evaluations of this cycle so far.
-        coverage_b: coverage_B at the last evaluation.
+        coverage_b: coverage_B at the last evaluation; -infinity before, and where it was NaN.
     """
 
     coverage_threshold: float
@@ -162,7 +162,8 @@ class Homeostasis:
             a_may_thaw: False where something else keeps A frozen.
         """
         figures = {name: self._figure(value) for name, value in metrics.items()}
-        self.state.coverage_b = figures["coverage_B"]
+        known = not math.isnan(figures["coverage_B"])
+        self.state.coverage_b = figures["coverage_B"] if known else -math.inf
         events = self._anneal(epoch, figures["Q_enhanced"])
         if a_may_thaw:
             events += self._consider_a(epoch, figures)

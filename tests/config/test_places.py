@@ -17,7 +17,7 @@ BAD_FILES = {
     "typo of a section": ("trainings:\n  lr: 5\n", ["1:1: trainings: unknown key, did you mean 'training'? (got a mapping)"]),
     "wrong section": ("model:\n  lr: 1e-3\n", ["2:3: model.lr: unknown key, did you mean 'training.lr'? (got 0.001)"]),
     "dotted in a file": ("training.lr: 1\n", ["1:1: training.lr: unknown key; in a file, write 'lr' inside the section 'training' (got 1)"]),
-    "nothing near": ("space: {wombat: 1}\n", ["1:9: space.wombat: unknown key; valid here: n_digits (got 1)"]),
+    "nothing near": ("space: {wombat: 1}\n", ["1:9: space.wombat: unknown key; valid here: n_digits, holdout (got 1)"]),
     "text for a number": ("seed: one\n", ["1:7: seed: expected an integer (got 'one')"]),
     "quoted number": ("training:\n  lr: '1e-3'\n", ["2:7: training.lr: expected a number (got '1e-3')"]),
     "float for an integer": ("training: {epochs: 3.0}\n", ["1:20: training.epochs: expected an integer (got 3.0)"]),
