@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,29 @@ def test_compressed_parts_are_refused_before_they_are_unpacked(
     compression: int, sealed: bool, whole: bytes, path: Path
 ) -> None:
     assert "compressed parts" in refusal(path, rewritten(whole, path, compression, sealed=sealed))
+
+
+@pytest.mark.usefixtures("_unparsed")
+@pytest.mark.parametrize("others", [0, 1, 7, 60])
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL"])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_two_parts_of_one_name_are_refused_whichever_would_be_read(
+    sealed: bool, name: str, others: int, whole: bytes, path: Path
+) -> None:
+    """Which of them torch finds depends on the number of the others: it looks by halves."""
+    twice = path.with_name("twice")
+    twice.write_bytes(rewritten(whole, path, zipfile.ZIP_STORED, sealed=False))
+    with zipfile.ZipFile(twice, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        for number in range(others):
+            archive.writestr(f"{root}/data/{900 + number}", b"")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the duplicate
+            archive.writestr(f"{root}/{name}", b"another")
+    if sealed:
+        with twice.open("r+b") as file:
+            seal(file)
+    assert "two parts of one name" in refusal(path, twice.read_bytes())
 
 
 @pytest.mark.usefixtures("_unparsed")

@@ -85,6 +85,10 @@ def archive_problem(file: BinaryIO, *, checksums: bool) -> str | None:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 return "it has compressed parts, which torch never writes"
+            names = [member.filename.lower() for member in members]  # as torch looks them up
+            if len(set(names)) < len(names):
+                # Which of the two is read depends on how many others there are.
+                return "it has two parts of one name, which torch never writes"
             if sum(member.file_size for member in members) > size:
                 return "its parts claim more bytes than the file has"
             broken = archive.testzip() if checksums else None
