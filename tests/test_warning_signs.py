@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternvae.config import load_profile
-from ternvae.training.warning_signs import WarningSign, WarningSigns
+from ternvae.config.sections import LossWeights
+from ternvae.training.warning_signs import _USUAL_WEIGHTS, WarningSign, WarningSigns
 
 EPOCHS = 60
 
@@ -614,3 +615,9 @@ def needed_with(reason: str) -> dict[str, Any]:
     if "with model.learnable_curvature: false" in reason:
         needed["model.learnable_curvature"] = False
     return needed
+
+
+def test_every_weight_that_is_zero_has_a_usual_value_to_go_back_to() -> None:
+    usual = _USUAL_WEIGHTS
+    defaults = LossWeights().model_dump()
+    assert usual == {f"loss_weights.{name}": value for name, value in defaults.items()}

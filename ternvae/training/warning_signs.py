@@ -55,6 +55,7 @@ _USUAL_WEIGHTS = {
     "loss_weights.hierarchy": 5.0,
     "loss_weights.richness": 2.5,
     "loss_weights.separation": 3.0,
+    "loss_weights.ultrametric": 1.0,
     "loss_weights.kl": 1e-3,
 }
 
