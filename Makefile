@@ -1,5 +1,6 @@
 # make train   set up a private environment, then run the main job
-# make test    set up the same environment, then run the tests
+# make test    add to it what the tests need, then run them
+# make docs    build the pages as HTML, warnings as errors
 # Both are quick when repeated: the environment is rebuilt only when its inputs change.
 # PYTHON picks the interpreter, VENV the place, ARGS goes to the program that is run.
 
@@ -8,29 +9,40 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: train test lint format clean
+.PHONY: train test docs lint format clean
 
 train: $(READY)
 	$(BIN)/ternvae train $(ARGS)
 
 # One thread per worker: two workers with a thread per core each would wait for one another.
-test: $(READY)
+test: $(READY_DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-lint: $(READY)
+docs: $(READY_DEV)
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs $(ARGS)
+
+lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/forbidden.py
 
-format: $(READY)
+format: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard ternvae/*/_*.[ch])
+INPUTS := setup.cfg setup.py pyproject.toml constraints.txt $(wildcard ternvae/*/_*.[ch])
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+$(READY): $(INPUTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable '.[plot]'
+	@touch $@
+
+$(READY_DEV): $(READY)
+	$(PIP) --editable '.[dev]'
 	@touch $@
 
 clean:
