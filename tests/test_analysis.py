@@ -28,8 +28,8 @@ from ternvae.config import load_profile
 from ternvae.metrics import ceilings, measure_structure, metric_names
 from ternvae.models import TernaryVAE
 from ternvae.trainer import Trainer
-from ternvae.training.report import final_table
 from ternvae.training.verdict import asked_for
+from ternvae.training.wording import final_table
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ternvae.metrics import CollapsedLevelsWarning, Evaluator
 from ternvae.models import TernaryVAE
 from ternvae.padic import Holdout, TernarySpace
-from ternvae.training.report import aligned, cell
+from ternvae.training.wording import aligned, cell
 
 __all__ = ["held_out", "parts_text", "unseen_metrics"]
 

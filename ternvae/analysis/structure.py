@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ternvae.metrics import Structure
-from ternvae.training.report import aligned, cell
+from ternvae.training.wording import aligned, cell
 
 __all__ = ["in_short", "structure_text"]
 

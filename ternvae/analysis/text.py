@@ -10,7 +10,7 @@ from ternvae.analysis.measuring import Analysis, check_analysis
 from ternvae.analysis.parts import parts_text
 from ternvae.analysis.structure import in_short, structure_text
 from ternvae.metrics import metric_names
-from ternvae.training.report import aligned, cell, final_table, metric_ceilings
+from ternvae.training.wording import aligned, cell, final_table, metric_ceilings
 
 __all__ = ["analysis_text", "comparison_text"]
 

@@ -18,7 +18,6 @@ from ternvae.training.monitor import Monitor
 from ternvae.training.precision import precision_figures
 from ternvae.training.processes import Processes
 from ternvae.training.progress import Best, Progress
-from ternvae.training.report import epoch_line
 from ternvae.training.verdict import (
     asked_for,
     defined_metrics,
@@ -27,6 +26,7 @@ from ternvae.training.verdict import (
     validation_results,
 )
 from ternvae.training.warning_signs import WarningSigns
+from ternvae.training.wording import epoch_line
 
 __all__ = ["Examination"]
 

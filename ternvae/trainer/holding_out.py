@@ -13,7 +13,7 @@ from ternvae.config import Profile
 from ternvae.metrics import CollapsedLevelsWarning, Evaluator
 from ternvae.models import TernaryVAE
 from ternvae.padic import Holdout, TernarySpace
-from ternvae.training.report import unseen_line
+from ternvae.training.wording import unseen_line
 
 __all__ = ["check_source", "holdout_line", "holdout_of", "measure_unseen"]
 

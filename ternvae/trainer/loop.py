@@ -29,9 +29,9 @@ from ternvae.training.events import Event
 from ternvae.training.finite import NonFiniteError, check_saved
 from ternvae.training.processes import Processes, ProcessesDifferError
 from ternvae.training.progress import Progress
-from ternvae.training.report import final_table
 from ternvae.training.run_directory import ResumePoint, RunDirectory, new_run_path
 from ternvae.training.saving import SaveError
+from ternvae.training.wording import final_table
 
 __all__ = ["Trainer"]
 

@@ -1,4 +1,4 @@
-"""How a run speaks: the line of an epoch and the table at the end."""
+"""How a run puts its figures: the line of an epoch, the table at the end, a cell of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from ternvae.metrics import ceilings
 from ternvae.training.verdict import targets_met
 
-__all__ = ["aligned", "cell", "epoch_line", "final_table", "metric_ceilings", "unseen_line"]
+__all__ = [
+    "aligned",
+    "cell",
+    "epoch_line",
+    "final_rows",
+    "final_table",
+    "metric_ceilings",
+    "unseen_line",
+]
 
 
 def epoch_line(epoch: int, loss: float, metrics: Mapping[str, float]) -> str:
@@ -33,7 +41,15 @@ def unseen_line(metrics: Mapping[str, float], count: int) -> str:
 def final_table(
     metrics: Mapping[str, float], targets: Mapping[str, float], *, n_digits: int
 ) -> str:
-    """Metric, value, target, ceiling and whether the target is met, aligned.
+    """The rows of :func:`final_rows`, aligned for a terminal."""
+    rows = final_rows(metrics, targets, n_digits=n_digits)
+    return aligned(rows, flush_left={0, 4})
+
+
+def final_rows(
+    metrics: Mapping[str, float], targets: Mapping[str, float], *, n_digits: int
+) -> list[tuple[str, str, str, str, str]]:
+    """Metric, value, target, ceiling and whether the target is met; first the heading.
 
     Args:
         metrics: all metrics of the model.
@@ -45,7 +61,7 @@ def final_table(
     for name, value in metrics.items():
         verdict = {True: "yes", False: "NO", None: ""}[met.get(name)]
         rows.append((name, cell(value), cell(targets.get(name)), cell(limits.get(name)), verdict))
-    return aligned(rows, flush_left={0, 4})
+    return rows
 
 
 def metric_ceilings(n_digits: int) -> dict[str, float]:

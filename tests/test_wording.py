@@ -8,7 +8,7 @@ import re
 import pytest
 
 from ternvae.metrics import ceilings, metric_names
-from ternvae.training.report import epoch_line, final_table
+from ternvae.training.wording import epoch_line, final_table
 
 METRICS = {
     "coverage": 0.8945,
