@@ -27,11 +27,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {
         *("padic", "manifolds", "models", "metrics", "checkpoint", "ceilings", "training"),
     },
+    "plots": {
+        *("padic", "manifolds", "models", "metrics", "checkpoint", "ceilings", "training"),
+        "analysis",
+    },
     "trainer": {
         *("padic", "manifolds", "checkpoint", "losses", "metrics", "models"),
         *("config", "training", "validation"),
     },
-    "cli": {"ternvae", "config", "checkpoint", "training", "trainer", "validation", "analysis"},
+    "cli": {
+        *("ternvae", "config", "checkpoint", "training", "trainer", "validation", "analysis"),
+        "plots",
+    },
     "__main__": {"cli"},
 }
 
