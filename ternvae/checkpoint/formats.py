@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = ["FORMAT_VERSION", "SEALED_SINCE", "migrated"]
 
+#: ``format_version`` of the checkpoints that this version writes.
 FORMAT_VERSION = 4
 
 #: Files of this format and later ones bear a seal; see `ternvae.checkpoint.sealing`.

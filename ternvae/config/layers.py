@@ -30,6 +30,7 @@ from ternvae.config.reading import (
 from ternvae.config.scalars import scalar
 from ternvae.config.suggestions import did_you_mean, nearest, suggestions
 
+#: The profile that holds where none is named.
 DEFAULT_PROFILE = "mathematical_foundation"
 
 

@@ -44,6 +44,7 @@ __all__ = ["EXACT_DIGITS", "SAMPLE_SEED", "SAMPLE_SIZE", "Evaluator"]
 #: sqrt(p (1 - p) / M), at most 1/(2 sqrt(M)), so an eighth as many triples do: 0.00196.  All are
 #: below 0.002.
 SAMPLE_SIZE = 2**19
+#: Seed of those draws.
 SAMPLE_SEED = 20_260_110
 _WORST_PAIRS = 1.35
 

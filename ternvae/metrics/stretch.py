@@ -43,7 +43,7 @@ class Stretch:
     Attributes:
         worst: largest ratio of the two over the smallest; infinite if two points are one.  From a
             sample of pairs it is a lower bound.
-        average: mean of |d / (scale * other) - 1| at the best scale.
+        average: mean of ``|d / (scale * other) - 1|`` at the best scale.
         standard_error: of ``average``; 0 if all pairs were measured.
         scale: the best scale, in units of the ball's metric per unit of the other; 0 if all points
             are one.
@@ -94,8 +94,8 @@ def distortion(
     Of more than ``pairs`` pairs, each level v(i - j) gets an equal share, small levels complete,
     because deep levels decide the worst case and are rare among all pairs; averages weigh the
     levels by their pairs.  The standard error is sqrt(sum w_v^2 s_v^2 / m_v) over the levels that
-    are not complete: s_v^2 the variance of |q / s - 1| in the level, m_v its pairs drawn, w_v its
-    share of all pairs.  The scale is a minimum, so its own error is of second order.
+    are not complete: s_v^2 the variance of ``|q / s - 1|`` in the level, m_v its pairs drawn, w_v
+    their share of all pairs.  The scale is a minimum, so its own error is of second order.
 
     Args:
         points: (M, d) points of the ball, float32 or float64, on any device.

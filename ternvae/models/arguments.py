@@ -26,6 +26,7 @@ __all__ = [
     "count",
 ]
 
+#: Names of the branches, in the order in which they are computed.
 BRANCHES = ("A", "B")
 
 #: Of what torch has against a device.
