@@ -32,7 +32,12 @@ _CHUNK = 2**18  # positions looked at at a time
 
 
 class HoldoutSizes(NamedTuple):
-    """How many indices are seen and unseen, together N; held check-free."""
+    """How many indices are seen and unseen, together N; held check-free.
+
+    Attributes:
+        seen: how many indices training sees.
+        unseen: how many are held out.
+    """
 
     seen: int
     unseen: int
@@ -43,7 +48,8 @@ class Holdout:
     """A space in two parts: indices that training sees, and exactly ``round(share * N)`` others.
 
     The parts are a function of (space, share, seed) alone.  With the seed kept, a larger share
-    leaves out what a smaller one does, and more.
+    leaves out what a smaller one does, and more.  By definition the last ``round(share * N)``
+    places of a keyed permutation are unseen (docs/generalisation.md).
 
     Args:
         space: the space.
@@ -118,7 +124,10 @@ class Holdout:
         return position_of(indices, self._keys, n_digits=self.space.n_digits) < self.sizes.seen
 
     def seen_indices(self) -> Tensor:
-        """All seen indices, ascending, int64.
+        """All seen indices, ascending.
+
+        Returns:
+            int64 tensor of shape (seen,).
 
         Raises:
             ValueError: the space has more than 16 digits.
@@ -126,7 +135,10 @@ class Holdout:
         return self._part(0, self.sizes.seen)
 
     def unseen_indices(self) -> Tensor:
-        """All unseen indices, ascending, int64.
+        """All unseen indices, ascending.
+
+        Returns:
+            int64 tensor of shape (unseen,).
 
         Raises:
             ValueError: the space has more than 16 digits.
@@ -162,7 +174,7 @@ class Holdout:
             at_most: how many; None means all.
 
         Returns:
-            int64 tensor, ascending if there are no more than these.
+            int64 tensor of shape (K,), K <= ``at_most``, ascending if there are no more than these.
 
         Raises:
             ValueError: ``level`` is none of the space, or ``at_most`` no whole number.

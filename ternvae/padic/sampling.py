@@ -26,13 +26,16 @@ def indices_at_valuation(
 ) -> Tensor:
     """For each valuation an index drawn uniformly from those that have exactly it.
 
+    Such indices are 3^v m with 3 not dividing m, by definition of the valuation (docs/padic.md);
+    m is drawn uniformly from those below 3^(n-v).
+
     Args:
         valuation: int64 tensor of any shape, values in 0 .. n_digits; n_digits gives index 0.
         n_digits: the number of digits n of the space.
         generator: on the device of ``valuation``; None takes torch's default.
 
     Returns:
-        int64 tensor of the shape and on the device of ``valuation``.
+        int64 tensor of the shape of ``valuation`` and on its device.
 
     Check-free in its values: a negative valuation gives 0, one above n_digits gives index 0.
 
@@ -58,10 +61,11 @@ def partners_at_valuation(
     """For each index i an index j drawn uniformly from those with v(i - j) as given.
 
     Adding an index of that valuation modulo 3^n is a bijection onto them, because the reduction
-    changes the difference by a multiple of 3^n only.
+    changes the difference by a multiple of 3^n only.  By definition of the distance (docs/padic.md)
+    they are the points at distance 3^-valuation from i.
 
     Args:
-        i: int64 tensor of indices.
+        i: int64 tensor of indices, of any shape.
         valuation: int64 tensor, values in 0 .. n_digits, that broadcasts against ``i``; n_digits
             gives j = i. Each element of the broadcast shape is an independent draw.
         n_digits: the number of digits n of the space.

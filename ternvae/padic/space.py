@@ -37,6 +37,8 @@ _CHUNK = 2**16  # indices permuted at a time: many small batches share the cost 
 def digits_of(indices: Tensor, *, n_digits: int) -> Tensor:
     """The ternary digits of valid indices, least significant first; no host read.
 
+    By definition digit k of index i is ``(i // 3^k) % 3`` (docs/padic.md, "Conventions").
+
     Args:
         indices: int64 tensor of any shape, values in 0 .. 3^n_digits - 1.
         n_digits: the number of digits n.
@@ -56,7 +58,7 @@ def digits_of(indices: Tensor, *, n_digits: int) -> Tensor:
 
 
 def indices_of(digits: Tensor) -> Tensor:
-    """The inverse of ``digits_of``; no host read.
+    """The inverse of ``digits_of``, the sum of ``digit_k * 3^k`` (docs/padic.md); no host read.
 
     Args:
         digits: int64 tensor of shape (..., n) in {0, 1, 2}, least significant first.
@@ -96,6 +98,8 @@ def _place_values(n_digits: int, device: torch.device) -> Tensor:
 @dataclass(frozen=True)
 class TernarySpace:
     """All sequences in {-1, 0, 1}^n, indexed by 0 .. 3^n - 1; two are equal if their n is.
+
+    What digits, valuations, distances and levels are is defined in docs/padic.md, "Conventions".
 
     Indices and sequences may be numbers, nested lists, numpy arrays or tensors, and floats that
     are whole; results are tensors on the device of a tensor input, else on the CPU. Each check
@@ -195,11 +199,11 @@ class TernarySpace:
         """The 3-adic distance 3^-v(i - j), and 0 where i = j.
 
         Args:
-            i: indices in 0 .. N - 1.
+            i: indices in 0 .. N - 1, of any shape.
             j: indices in 0 .. N - 1; i and j broadcast.
 
         Returns:
-            float64 tensor of the broadcast shape.
+            float64 tensor of the broadcast shape: 3-adic distances, in [0, 1].
 
         Raises:
             ValueError: an index is not a whole number of the space, shapes do not broadcast, or

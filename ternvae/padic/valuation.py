@@ -2,10 +2,13 @@
 
 For a prime p and an integer n != 0, ``v(n)`` is the largest k with p^k dividing n, and ``v(0)``
 is infinite. The p-adic distance ``d(i, j) = p^-v(i - j)`` is an ultrametric: every triangle is
-isosceles, with the two longer sides equal (Gouvea, "p-adic Numbers", 2nd ed. 1997, ch. 2).
+isosceles, with the two longer sides equal ([G], chapter 2).
 
 In the ring Z/p^cap the zero class is divisible by p^cap and by nothing more, so there the
 valuation is ``min(v(n), cap)``. Tensors hold finite numbers and therefore always need a cap.
+
+References:
+    [G] F. Q. Gouvea, "p-adic Numbers: An Introduction", 2nd ed., Springer 1997.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ def valuation(n: Integer, p: int, cap: int) -> int: ...
 def valuation(n: Integer | Tensor, p: int = 3, cap: int | None = None) -> int | float | Tensor:
     """The p-adic valuation, at most ``cap``: the largest k <= cap with p^k dividing n.
 
+    The definition of [G], section 2.1, cut off at ``cap``.
+
     Args:
         n: an integer of any size, or an integer tensor of any shape, dtype and device;
             ``v(-n) = v(n)``.
@@ -55,8 +60,8 @@ def valuation(n: Integer | Tensor, p: int = 3, cap: int | None = None) -> int | 
             None means no cap; a tensor needs one.
 
     Returns:
-        An int (``math.inf`` for zero without a cap), or an int64 tensor of the shape and on the
-        device of ``n``. The tensor form reads nothing back to the host.
+        An int (``math.inf`` for zero without a cap), or an int64 tensor of the shape of ``n`` and
+        on its device. The tensor form reads nothing back to the host.
 
     Raises:
         TypeError: ``n`` is not an integer or an integer tensor (booleans are not), or ``p`` or
@@ -92,19 +97,19 @@ def padic_distance(i: Tensor, j: Integer | Tensor, p: int = 3) -> Tensor: ...
 @overload
 def padic_distance(i: Integer, j: Tensor, p: int = 3) -> Tensor: ...
 def padic_distance(i: Integer | Tensor, j: Integer | Tensor, p: int = 3) -> float | Tensor:
-    """The p-adic distance ``p^-v(i - j)``, and 0 where ``i = j``.
+    """The p-adic distance ``p^-v(i - j)``, and 0 where ``i = j`` ([G], section 2.1).
 
     Exact for all int64 tensors, also where ``i - j`` itself leaves the range of int64. Distances
     are rounded to float64; between two Python integers a distance below 5e-324 rounds to 0.
 
     Args:
-        i: an integer of any size, or an integer tensor.
+        i: an integer of any size, or an integer tensor of any shape.
         j: an integer of any size, or an integer tensor; tensors broadcast.
         p: the prime.
 
     Returns:
-        A float for two integers, else a float64 tensor of the broadcast shape. The tensor form
-        reads nothing back to the host.
+        A p-adic distance, a pure number in [0, 1]: a float for two integers, else a float64 tensor
+        of the broadcast shape. The tensor form reads nothing back to the host.
 
     Raises:
         TypeError: an argument is not an integer or an integer tensor (booleans are not).
