@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ternvae import checkpoint, config
+from ternvae import checkpoint, config, pretrained
 from ternvae.checkpoint.sealing import seal
 from ternvae.config import Profile
 from ternvae.metrics import Metrics
@@ -130,6 +130,7 @@ def profile(**settings: Any) -> Profile:
     """Of the smallest run."""
     least = {"space.n_digits": 2, "training.batch_size": 6, "training.epochs": 2}
     least |= {"model.hidden_dim": 4, "model.latent_dim": 2, "model.projection_layers": 1}
+    least |= {"monitoring.report": False}
     return config.load_profile(overrides=least | settings)
 
 
@@ -194,7 +195,10 @@ def profile_cases() -> list[Case]:
     ]
 
 
-CONSTANTS = (config.available_profiles, config.profile_json_schema, config.profile_keys)
+CONSTANTS = (
+    *(config.available_profiles, config.profile_json_schema, config.profile_keys),
+    pretrained.available,
+)
 
 
 def ruin(thing: Any) -> None:

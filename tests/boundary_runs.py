@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ternvae import analysis, checkpoint, validation
+from ternvae import analysis, checkpoint, pretrained, validation
 from ternvae.config import Profile
 from ternvae.models import TernaryVAE
 from ternvae.trainer import Trainer
@@ -241,4 +241,24 @@ def analysis_cases() -> list[Case]:
     ]
 
 
-CASES = [*trainer_cases(), *check_cases(), *analysis_cases()]
+# --- models of the package -------------------------------------------------------------------
+
+
+def pretrained_cases() -> list[Case]:
+    name = Argument(
+        lambda m: "mathematical_foundation",
+        (
+            *(*given(None, 3, True, b"mathematical_foundation", [], "", "no such model"), *NEST),
+            *given("../pretrained/mathematical_foundation", "mathematical_foundation.pt"),
+            *always("too long", lambda: "x" * 40_000, "xxx"),
+            *always("control characters", lambda: "a\x1b[2Jb", r"a\x1b[2Jb"),
+        ),
+    )
+    device = Argument(lambda m: "cpu", NO_DEVICE)
+    return [
+        Case(pretrained.path, {"name": name}),
+        Case(pretrained.load, {"name": name, "device": device}),
+    ]
+
+
+CASES = [*trainer_cases(), *check_cases(), *analysis_cases(), *pretrained_cases()]

@@ -31,6 +31,7 @@ from ternvae import (
     metrics,
     models,
     padic,
+    pretrained,
     trainer,
     validation,
 )
@@ -67,7 +68,7 @@ CASES = [
 MODULES = (
     *(padic, manifolds, geometry, normal, latent, models, branch, dense),
     *(metrics, losses, ceilings),
-    *(config, checkpoint, trainer, validation, analysis, baselines),
+    *(config, checkpoint, trainer, validation, analysis, baselines, pretrained),
 )
 CLASSES = (
     PoincareBall,

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("padic", "manifolds", "checkpoint", "losses", "metrics", "models"),
         *("config", "training", "validation"),
     },
+    "pretrained": {"config", "checkpoint", "models", "trainer"},
     "cli": {
         *("ternvae", "config", "checkpoint", "training", "trainer", "validation", "analysis"),
         "plots",
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 #: Rooms that torch may not be imported in when the module is loaded.
-WITHOUT_TORCH = {"ternvae", "ceilings", "config", "cli", "__main__"}
+WITHOUT_TORCH = {"ternvae", "ceilings", "config", "pretrained", "cli", "__main__"}
 
 #: Only these rooms may know geoopt; the others see the ball.
 MAY_KNOW_GEOOPT = {"manifolds"}
