@@ -5,7 +5,7 @@ prefix but the longest, the sequences; two of them, i and j, are 2 (n - v(i - j)
 is drawn from leaf 0, which goes to the origin, so the edges from there fall with the valuation.
 
 Sarkar ("Low distortion Delaunay embedding of trees in hyperbolic plane", *Graph Drawing* 2011)
-puts the neighbours of a node at one distance tau and equal angles around it; De Sa et al.
+puts the neighbours of a node at one distance tau and equal angles around it; Sala et al.
 ("Representation tradeoffs for hyperbolic embeddings", *ICML* 2018) take directions that are far
 apart on the sphere in higher dimensions.  Four neighbours are farthest apart as the corners of a
 regular tetrahedron (cosine -1/3), three as those of an equilateral triangle.  What is free then,
