@@ -25,6 +25,9 @@ Conventions shared by every function:
 
 References:
     [GBH] O. Ganea, G. Becigneul, T. Hofmann, "Hyperbolic Neural Networks", NeurIPS 2018.
+    [NK] M. Nickel, D. Kiela, "Poincare Embeddings for Learning Hierarchical Representations",
+        NeurIPS 2017.
+    [R] J. G. Ratcliffe, "Foundations of Hyperbolic Manifolds", 2nd ed. 2006.
     [U] A. A. Ungar, "A Gyrovector Space Approach to Hyperbolic Geometry", 2009.
 """
 
@@ -94,6 +97,10 @@ def lambda_x(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -
 
     Returns:
         (...), hyperbolic length per coordinate length at ``x``.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return _per_point(apply(tangent.ConformalFactor, x, c=c, dim=dim), dim, keepdim)
 
@@ -103,7 +110,22 @@ def inner(
 ) -> Tensor:
     """Metric inner product ``lambda_x^2 <u, v>`` of tangent vectors ``u``, ``v`` at ``x``.
 
-    Shapes: ``x``, ``u``, ``v`` (..., d) -> (...). Check-free in its values.
+    The definition of the metric ([GBH], section 2.1). Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        u: tangent vectors at ``x``, (..., d).
+        v: tangent vectors at ``x``, (..., d).
+        c: curvature, c > 0.
+        keepdim: keep ``dim`` as size 1.
+        dim: the coordinate dimension.
+
+    Returns:
+        (...), in squared units of the metric.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return _per_point(apply(tangent.Inner, x, u, v, c=c, dim=dim), dim, keepdim)
 
@@ -111,8 +133,22 @@ def inner(
 def norm(x: Tensor, u: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
     """Metric norm ``lambda_x |u|`` of the tangent vector ``u`` at ``x``.
 
-    Shapes: ``x``, ``u`` (..., d) -> (...). The subgradient at ``u = 0`` is 0.
+    The definition of the metric ([GBH], section 2.1). The subgradient at ``u = 0`` is 0.
     Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        u: tangent vectors at ``x``, (..., d).
+        c: curvature, c > 0.
+        keepdim: keep ``dim`` as size 1.
+        dim: the coordinate dimension.
+
+    Returns:
+        (...), hyperbolic lengths, in units of the metric.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return _per_point(apply(tangent.Norm, x, u, c=c, dim=dim), dim, keepdim)
 
@@ -120,8 +156,21 @@ def norm(x: Tensor, u: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 def egrad2rgrad(x: Tensor, grad: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Riemannian gradient ``grad / lambda_x^2`` of a function whose Euclidean gradient is ``grad``.
 
-    The inverse of the metric tensor applied to the differential. Shapes: (..., d) -> (..., d).
+    The inverse of the metric tensor applied to the differential ([NK], section 3.1).
     Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        grad: Euclidean gradients there, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        (..., d), tangent vectors at ``x``.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(tangent.RiemannianGradient, x, grad, c=c, dim=dim)
 
@@ -138,7 +187,21 @@ def mobius_add(
     The denominator is a sum of positive terms and the numerator's terms are each at most a small
     multiple of their sum, so nothing cancels, not even for ``y`` near ``-x`` at the rim.
 
-    Shapes: ``x``, ``y`` (..., d) -> (..., d). Check-free in its values.
+    Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(pairs.MobiusAdd, x, y, c=c, dim=dim, limit=limit)
 
@@ -146,9 +209,21 @@ def mobius_add(
 def mobius_sub(
     x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
 ) -> Tensor:
-    """Moebius subtraction ``x (-) y = x (+) (-y)`` ([GBH], section 2.2).
+    """Moebius subtraction ``x (-) y = x (+) (-y)`` ([GBH], section 2.2); check-free in its values.
 
-    Shapes: ``x``, ``y`` (..., d) -> (..., d). Check-free in its values.
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(pairs.MobiusSub, x, y, c=c, dim=dim, limit=limit)
 
@@ -172,6 +247,10 @@ def mobius_scalar_mul(
 
     Returns:
         (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     r = number_per_point(r, "r", dim, x)
     return apply(radial.ScalarMul, x, r, c=c, dim=dim, limit=limit, per_point=1)
@@ -183,8 +262,21 @@ def mobius_matvec(
     """Moebius matrix-vector product ``exp_0(M log_0(x))`` ([GBH], Lemma 6 and equation 27).
 
     The product ``M log_0(x)`` is a matrix product in the dtype of the arguments.
+    Check-free in its values.
 
-    Shapes: ``matrix`` (..., e, d), ``x`` (..., d) -> (..., e). Check-free in its values.
+    Args:
+        matrix: (..., e, d), of the dtype of ``x``.
+        x: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        (..., e).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_vectors((x,), c, dim)
     check_limit(limit)
@@ -197,9 +289,23 @@ def mobius_matvec(
 def mobius_pointwise_mul(
     w: Tensor, x: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
 ) -> Tensor:
-    """Moebius product with a diagonal matrix, ``exp_0(w * log_0(x))`` ([GBH], section 2.4).
+    """Moebius product with a diagonal matrix, ``exp_0(w * log_0(x))``.
 
-    Shapes: ``w`` and ``x`` broadcast, (..., d) -> (..., d). Check-free in its values.
+    :func:`mobius_matvec` with ``M = diag(w)`` ([GBH], section 3.2). Check-free in its values.
+
+    Args:
+        w: factors, (..., d) or (..., 1); ``w`` and ``x`` broadcast.
+        x: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_vectors((x,), c, dim)
     check_limit(limit)
@@ -226,6 +332,10 @@ def gyration(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
 
     Returns:
         (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_tensor(y)
     return apply(tangent.Rotation, -y, x, v, c=c, dim=dim)
@@ -236,9 +346,21 @@ def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 
     Evaluated as ``2/sqrt(c) arsinh(sqrt(c)|x-y| / sqrt((1-c|x|^2)(1-c|y|^2)))``, which is the same
     number (``sinh^2 = tanh^2 / (1 - tanh^2)``) and accurate for near and for far points. The
-    subgradient at ``x = y`` is 0.
+    subgradient at ``x = y`` is 0. Check-free in its values.
 
-    Shapes: ``x``, ``y`` (..., d) -> (...). Check-free in its values.
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        c: curvature, c > 0.
+        keepdim: keep ``dim`` as size 1.
+        dim: the coordinate dimension.
+
+    Returns:
+        (...), in units of the metric.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return _per_point(apply(pairs.Dist, x, y, c=c, dim=dim), dim, keepdim)
 
@@ -246,7 +368,20 @@ def dist(x: Tensor, y: Tensor, *, c: Curvature, keepdim: bool = False, dim: int 
 def dist0(x: Tensor, *, c: Curvature, keepdim: bool = False, dim: int = -1) -> Tensor:
     """Distance from the origin, ``2/sqrt(c) artanh(sqrt(c)|x|)`` ([GBH], 2.2); subgradient 0 at 0.
 
-    Shapes: ``x`` (..., d) -> (...). Check-free in its values.
+    Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        c: curvature, c > 0.
+        keepdim: keep ``dim`` as size 1.
+        dim: the coordinate dimension.
+
+    Returns:
+        (...), hyperbolic radii, in units of the metric.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return _per_point(apply(radial.Dist0, x, c=c, dim=dim), dim, keepdim)
 
@@ -279,7 +414,11 @@ def dist2plane(
         dim: the coordinate dimension.
 
     Returns:
-        (...).
+        (...), in units of the metric.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     value = apply(hyperplane.SignedDistance, x, p, a, c=c, dim=dim)
     return _per_point(value if signed else value.abs(), dim, keepdim)
@@ -288,7 +427,7 @@ def dist2plane(
 def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     """All geodesic distances between two sets of points.
 
-    The same formula as :func:`dist`; the differences are formed pair by pair, never through a
+    The same formula as :func:`dist` ([GBH], section 2.2); the differences are formed pair by pair, never through a
     matrix product, so near pairs are as accurate as far ones. Coordinates are the last dimension.
 
     Check-free in its values.
@@ -299,7 +438,12 @@ def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
         c: curvature, c > 0.
 
     Returns:
-        (..., n, m). Memory is proportional to n m, not n m d; subgradient 0 where ``x_i = y_j``.
+        (..., n, m), in units of the metric. Memory is proportional to n m, not n m d; subgradient 0
+        where ``x_i = y_j``.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_vectors((x, y), c, -1)
     if x.ndim < 2 or y.ndim < 2:
@@ -321,7 +465,20 @@ def expmap0(u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = Non
     """Exponential map at the origin, ``tanh(sqrt(c)|u|) u / (sqrt(c)|u|)`` ([GBH], section 2.3).
 
     ``dist0`` of the result is ``2 |u|``, the metric norm of ``u``. The Jacobian at 0 is the
-    identity. Shapes: ``u`` (..., d) -> (..., d). Check-free in its values.
+    identity. Check-free in its values.
+
+    Args:
+        u: tangent vectors at the origin, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        Points, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(radial.ExpMap0, u, c=c, dim=dim, limit=limit)
 
@@ -329,8 +486,19 @@ def expmap0(u: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = Non
 def logmap0(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Logarithm at the origin, ``artanh(sqrt(c)|x|) x / (sqrt(c)|x|)`` ([GBH], section 2.3).
 
-    The inverse of :func:`expmap0`. The Jacobian at 0 is the identity.
-    Shapes: ``x`` (..., d) -> (..., d). Check-free in its values.
+    The inverse of :func:`expmap0`. The Jacobian at 0 is the identity. Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Tangent vectors at the origin, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(radial.LogMap0, x, c=c, dim=dim)
 
@@ -342,10 +510,21 @@ def expmap(
 
     ``h = sqrt(c) lambda_x |u| / 2`` is half the length of ``u`` in units of the curvature radius.
     The second summand's ``1 - c|.|^2`` is ``sech(h)^2``, which does not cancel for large ``h``.
-    The Jacobian in ``u`` at ``u = 0`` is the identity.
+    The Jacobian in ``u`` at ``u = 0`` is the identity. Check-free in its values.
 
-    Shapes: points ``x``, tangent vectors ``u`` at ``x`` (..., d) -> points (..., d).
-    Check-free in its values.
+    Args:
+        x: points, (..., d).
+        u: tangent vectors at ``x``, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        Points, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(pairs.ExpMap, x, u, c=c, dim=dim, limit=limit)
 
@@ -356,10 +535,21 @@ def logmap(x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     Here ``m = (-x) (+) y``. With ``d = y - x``, ``D = (1-c|x|^2)(1-c|y|^2) + c|d|^2`` and ``m``'s
     numerator ``n = (1-c|x|^2) d - c|d|^2 x``, one has ``|n| = |d| sqrt(D)``, and
     ``artanh(sqrt(c)|m|)`` is the arsinh of :func:`dist`; so neither the direction nor the length
-    cancels.
+    cancels. Check-free in its values.
 
-    Shapes: points ``x``, ``y`` (..., d) -> tangent vectors at ``x`` (..., d); 0 at ``x = y``, where
-    the Jacobian in ``y`` is the identity. Check-free in its values.
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Tangent vectors at ``x``, (..., d); 0 at ``x = y``, where the Jacobian in ``y`` is the
+        identity.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(pairs.LogMap, x, y, c=c, dim=dim)
 
@@ -390,6 +580,10 @@ def geodesic(
 
     Returns:
         (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     t = number_per_point(t, "t", dim, x, y)
     return apply(pairs.Geodesic, x, y, t, c=c, dim=dim, limit=limit, per_point=1)
@@ -398,9 +592,23 @@ def geodesic(
 def midpoint(
     x: Tensor, y: Tensor, *, c: Curvature, dim: int = -1, limit: Limit | None = None
 ) -> Tensor:
-    """The point halfway between ``x`` and ``y``: :func:`geodesic` at 1/2; check-free in its values.
+    """The point halfway between ``x`` and ``y``: :func:`geodesic` at 1/2 ([GBH], section 2.3).
 
-    Shapes: (..., d).
+    Check-free in its values.
+
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+        limit: confines the result, see the module; None for wherever the formula puts it.
+
+    Returns:
+        (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return geodesic(0.5, x, y, c=c, dim=dim, limit=limit)
 
@@ -409,10 +617,21 @@ def parallel_transport(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: in
     """Parallel transport ``(lambda_x / lambda_y) gyr[y, -x] v`` along the geodesic from x to y.
 
     An isometry of the tangent spaces; the gyrovector form is [U], chapter on parallel transport,
-    and for ``x = 0`` [GBH], Theorem 4.
+    and for ``x = 0`` [GBH], Theorem 4. Check-free in its values.
 
-    Shapes: points ``x``, ``y``, tangent vectors ``v`` at ``x`` (..., d) -> tangent vectors at
-    ``y`` (..., d). Check-free in its values.
+    Args:
+        x: points, (..., d).
+        y: points, (..., d).
+        v: tangent vectors at ``x``, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Tangent vectors at ``y``, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(tangent.Transport, x, y, v, c=c, dim=dim)
 
@@ -420,8 +639,20 @@ def parallel_transport(x: Tensor, y: Tensor, v: Tensor, *, c: Curvature, dim: in
 def parallel_transport0(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Parallel transport from the origin to ``y``: ``(lambda_0 / lambda_y) v`` ([GBH], Theorem 4).
 
-    Shapes: points ``y``, tangent vectors ``v`` at 0 (..., d) -> tangent vectors at ``y``.
     Check-free in its values.
+
+    Args:
+        y: points, (..., d).
+        v: tangent vectors at the origin, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Tangent vectors at ``y``, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(tangent.TransportFromOrigin, y, v, c=c, dim=dim)
 
@@ -429,8 +660,20 @@ def parallel_transport0(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) ->
 def parallel_transport0back(y: Tensor, v: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Parallel transport from ``y`` to the origin: ``(lambda_y / lambda_0) v`` ([GBH], Theorem 4).
 
-    Shapes: points ``y``, tangent vectors ``v`` at ``y`` (..., d) -> tangent vectors at 0.
     Check-free in its values.
+
+    Args:
+        y: points, (..., d).
+        v: tangent vectors at ``y``, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Tangent vectors at the origin, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     return apply(tangent.TransportToOrigin, y, v, c=c, dim=dim)
 
@@ -439,7 +682,8 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
     """Move points beyond the limit radially inside it; return the others unchanged, bit for bit.
 
     The limit of ``sqrt(c)|x|`` is ``max_radius``, or the rim when that is None; how far inside a
-    projected point lands is :func:`ternvae.manifolds.numerics.limit_of`. Idempotent.
+    projected point lands is :func:`ternvae.manifolds.numerics.limit_of`. Idempotent. What [NK],
+    section 3.1, do after every step of the optimizer, with a limit that can be chosen.
 
     Check-free in its values.
 
@@ -451,6 +695,10 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
 
     Returns:
         (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_tensor(x)
     limit = num.limit_of(x.dtype, num.check_max_radius(max_radius))
@@ -460,10 +708,20 @@ def project(x: Tensor, *, c: Curvature, max_radius: float | None = None, dim: in
 def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Points of the ball on the hyperboloid ``t^2 - |h|^2 = 1/c``.
 
-    ``h = lambda_x x`` and ``t = (lambda_x - 1)/sqrt(c)``, the inverse stereographic projection.
+    ``h = lambda_x x`` and ``t = (lambda_x - 1)/sqrt(c)``, the inverse stereographic projection
+    ([R], section 4.5). Check-free in its values.
 
-    Shapes: ``x`` (..., d) -> (..., d + 1), the coordinate t last along ``dim``.
-    Check-free in its values.
+    Args:
+        x: points, (..., d).
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        (..., d + 1), the coordinate t last along ``dim``.
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_vectors((x,), c, dim)
     factor = lambda_x(num.widen(x), c=c, keepdim=True, dim=dim)
@@ -474,7 +732,20 @@ def inv_sproj(x: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
 def sproj(h: Tensor, *, c: Curvature, dim: int = -1) -> Tensor:
     """Points of the hyperboloid in the ball, the inverse of :func:`inv_sproj`.
 
-    ``h / (1 + sqrt(c) t)``. Shapes: (..., d + 1) -> (..., d). Check-free in its values.
+    The stereographic projection ``h / (1 + sqrt(c) t)`` ([R], section 4.5).
+    Check-free in its values.
+
+    Args:
+        h: points of the hyperboloid, (..., d + 1), the coordinate t last along ``dim``.
+        c: curvature, c > 0.
+        dim: the coordinate dimension.
+
+    Returns:
+        Points of the ball, (..., d).
+
+    Raises:
+        TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+        ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
     """
     check_vectors((h,), c, dim)
     wide = num.widen(h)
