@@ -230,6 +230,7 @@ def analysis_cases() -> list[Case]:
                 "path": Argument(lambda m: CHECKPOINT, (*UNREADABLE, *targets)),
                 "device": Argument(lambda m: "cpu", NO_DEVICE),
                 "structure": Argument(lambda m: False, given(None, 1, "no")),
+                "progress": Argument(lambda m: [].append, given(3, "progress", [])),
             },
         ),
         Case(analysis.analysis_json, {"analysis": one}),
@@ -254,7 +255,7 @@ def pretrained_cases() -> list[Case]:
             *always("control characters", lambda: "a\x1b[2Jb", r"a\x1b[2Jb"),
         ),
     )
-    device = Argument(lambda m: "cpu", NO_DEVICE)
+    device = Argument(lambda m: "cpu", given("nowhere", "cuda:99", 3.5, ""))
     return [
         Case(pretrained.path, {"name": name}),
         Case(pretrained.load, {"name": name, "device": device}),
