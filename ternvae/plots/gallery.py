@@ -54,9 +54,26 @@ class Picture:
 #: The pictures in their order.
 PICTURES: Mapping[str, Picture] = MappingProxyType(
     {
+        "disk": Picture(
+            "Poincaré disk",
+            "The points of branch B in the Poincaré disk, coloured by 3-adic valuation, and the "
+            "3-adic tree between them along geodesics; beside it the same in hyperbolic polar "
+            "coordinates.",
+        ),
         "radii": Picture(
             "Hyperbolic radius by level",
-            "For each 3-adic valuation, the band of hyperbolic radii that its points have.",
+            "For each 3-adic valuation a band of the hyperbolic radii of its points, with their "
+            "mean, and below it their standard deviation.",
+        ),
+        "curves": Picture(
+            "Training",
+            "Coverage, hierarchy, richness, Q, the three measures of distances and the loss over "
+            "the epochs, with targets and ceilings as lines.",
+        ),
+        "distances": Picture(
+            "Distances of pairs",
+            "Violins of the hyperbolic distance of two points, one for each 3-adic valuation of "
+            "the difference of their sequences.",
         ),
     }
 )

@@ -1,0 +1,78 @@
+"""What all figures have in common: their size, title and caption, and the colours of levels.
+
+Levels are told apart by lightness alone, which falls from level 0 to level n, so that figures read
+in grey and to the colour-blind; viridis is by S. van der Walt and N. Smith.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from ternvae.plots.subject import Subject
+
+__all__ = ["FONT", "GREY", "HALO", "INK", "framed", "level_colours", "on_top", "plain"]
+
+#: Sizes in points; nothing is smaller than the first.
+FONT, TITLE_FONT = 8.0, 11.0
+
+INK, GREY = "#222222", "#767676"
+
+#: Lets a label be read on whatever is below it.
+HALO = [withStroke(linewidth=2.5, foreground="white")]
+
+#: The part of viridis in use: beyond the first it is too light to be seen on white.
+_LIGHTEST, _DARKEST = 0.86, 0.0
+
+#: Characters of the smallest font in an inch of a caption, on average.
+_PER_INCH = 17.0
+
+
+def level_colours(n_digits: int) -> NDArray[np.float64]:
+    """Colours of the levels 0 to n; the many points of level 0 are the lightest.
+
+    Args:
+        n_digits: digits n of a sequence, at least 1.
+
+    Returns:
+        (n + 1, 4) red, green, blue and opacity, of strictly falling lightness.
+    """
+    return np.asarray(colormaps["viridis"](np.linspace(_LIGHTEST, _DARKEST, n_digits + 1)))
+
+
+def framed(subject: Subject, title: str, caption: str, width: float, height: float) -> Figure:
+    """An empty figure with a title above and a caption below.
+
+    Args:
+        subject: what it is of; named in the title.
+        title: what is shown.
+        caption: sentences that say how to read it, and what holds for this subject only.
+        width: in inches.
+        height: in inches, without the caption, which adds to it.
+    """
+    lines = textwrap.wrap(caption, int(_PER_INCH * width))
+    height += 0.16 * len(lines)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(f"{title}: {subject.name}", x=0.012, ha="left", weight="bold")
+    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=FONT, color=INK)
+    figure.set_label(caption)
+    return figure
+
+
+def plain(axes: Axes) -> None:
+    """Only the two axes that carry numbers, and a faint grid behind everything."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def on_top(axes: Axes) -> None:
+    """No frame, ticks or numbers, and both directions to one scale."""
+    axes.set_aspect("equal")
+    axes.set_axis_off()
