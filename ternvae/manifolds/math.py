@@ -427,8 +427,9 @@ def dist2plane(
 def pairwise_dist(x: Tensor, y: Tensor, *, c: Curvature) -> Tensor:
     """All geodesic distances between two sets of points.
 
-    The same formula as :func:`dist` ([GBH], section 2.2); the differences are formed pair by pair, never through a
-    matrix product, so near pairs are as accurate as far ones. Coordinates are the last dimension.
+    The same formula as :func:`dist` ([GBH], section 2.2); the differences are formed pair by pair,
+    never through a matrix product, so near pairs are as accurate as far ones. Coordinates are the
+    last dimension.
 
     Check-free in its values.
 
