@@ -1,8 +1,7 @@
 """Trace how much richness Q leaves room for, and place what the shipped profiles reach beside it.
 
-Curves are of an idealised problem: the radii of each level are chosen freely, points and training
-do not exist.  A level is a distribution on [0, R], its mass held on a grid; rank statistics are
-those of all pairs then, by convolution, with values of one grid cell in random order (no ties).
+Curves are of the idealised problem of :mod:`ternvae.frontier`: the radii of each level are chosen
+freely, points and training do not exist.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from environment import (
@@ -30,40 +29,24 @@ from environment import (
 )
 from frontier_plot import LEAST_LOSS, plot
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sweep import Job, Sweep, add_run_options, progress, refuse_bad_run_options
 
 from ternvae.ceilings import ceilings
 from ternvae.config import available_profiles, load_profile
+from ternvae.frontier import (
+    FAMILIES,
+    REPORT_CELLS,
+    Scores,
+    Space,
+    best,
+    intervals,
+    richness_bound,
+    scores,
+)
 
 __all__ = ["FAMILIES", "Scores", "Space", "curves", "deep_levels", "main", "scores"]
 
 Floats = NDArray[np.float64]
-
-#: Cells of the grid while a curve is searched, and for the figures that are reported.
-SEARCH_CELLS, REPORT_CELLS = 1024, 8192
-
-
-class Space(NamedTuple):
-    """n digits, and R, the largest radius in units of the metric."""
-
-    n_digits: int
-    radius_max: float
-
-    @property
-    def level_sizes(self) -> Floats:
-        """Points of the levels v = 0 .. n."""
-        n = self.n_digits
-        return np.array([2.0 * 3 ** (n - 1 - v) for v in range(n)] + [1.0])
-
-
-class Scores(NamedTuple):
-    """One point of a curve."""
-
-    richness: float
-    hierarchy: float
-    dist_corr: float
-    q: float
 
 
 @dataclass(frozen=True)
@@ -76,50 +59,7 @@ class Point:
     q: float
 
 
-# --- rank statistics of distributions -------------------------------------------------------
-
-
-def scores(space: Space, mass: Floats, variances: Sequence[float]) -> Scores:
-    """Hierarchy, dist_corr and Q of levels whose radii are spread over a grid.
-
-    Args:
-        space: the digits and the largest radius.
-        mass: (n + 1, cells) points of each level in each cell of [0, R].
-        variances: (n + 1,) variance of the radius in each level.
-    """
-    hierarchy = -_correlation(mass[::-1])
-    cells = mass.shape[1]
-    waves = np.fft.rfft(mass, 2 * cells, axis=1)
-    gaps = np.zeros((space.n_digits + 1, cells))
-    for k in range(space.n_digits + 1):
-        crossed = np.fft.irfft((waves[: len(mass) - k] * waves[k:].conj()).sum(0), 2 * cells)
-        gaps[k] = crossed[:cells]
-        if k:
-            gaps[k, 1:] += crossed[:cells:-1]
-        else:  # ordered pairs of a level were counted, each point with itself among them
-            gaps[0, 0] = (crossed[0] - mass.sum()) / 2
-    dist_corr = _correlation(gaps.clip(min=0))
-    richness = float(np.mean(variances))
-    return Scores(richness, hierarchy, dist_corr, dist_corr + 1.5 * abs(hierarchy))
-
-
-def _correlation(mass: Floats) -> float:
-    """Spearman's coefficient of row and column number, rows tied and columns in random order."""
-    of_rows, of_columns = mass.sum(1), mass.sum(0)
-    total = of_rows.sum()
-    rows, columns = (np.cumsum(each) - (each + total) / 2 for each in (of_rows, of_columns))
-    spread = (total**3 - total) / 12 * (rows**2 @ of_rows)
-    return float(rows @ mass @ columns) / math.sqrt(spread)
-
-
-def intervals(space: Space, low: Floats, width: Floats, cells: int) -> tuple[Floats, Floats]:
-    """Mass and variances of levels that fill their intervals uniformly; a width of 0 is a point."""
-    edges = np.linspace(0, space.radius_max, cells + 1)
-    cell = edges[1]
-    thin = np.maximum(width, cell)  # a point fills a cell
-    low = np.clip(low, 0, space.radius_max - thin)
-    share = np.clip((edges - low[:, None]) / thin[:, None], 0, 1)
-    return np.diff(share, axis=1) * space.level_sizes[:, None], width**2 / 12
+# --- idealised levels ----------------------------------------------------------------------
 
 
 def deep_levels(space: Space, spread: int, cells: int = REPORT_CELLS) -> Scores:
@@ -140,71 +80,6 @@ def deep_levels(space: Space, spread: int, cells: int = REPORT_CELLS) -> Scores:
     mass[n, 0] = 1
     variances[ends], variances[n] = radius_max**2 / 4, 0
     return scores(space, mass, variances)
-
-
-# --- families of levels ---------------------------------------------------------------------
-
-#: Lower ends of the intervals of the levels n - 1, ..., 0, from their width and n free numbers.
-Placing = Callable[[Space, float, Floats], Floats]
-
-
-def _equal(space: Space, width: float, free: Floats) -> Floats:
-    shell = space.radius_max / (space.n_digits + 1)
-    return shell * np.arange(1.5, space.n_digits + 1) - width / 2
-
-
-def _disjoint(space: Space, width: float, free: Floats) -> Floats:
-    slack = space.radius_max - space.n_digits * width
-    return np.cumsum(_shares(free)) * slack + width * np.arange(space.n_digits)
-
-
-def _anywhere(space: Space, width: float, free: Floats) -> Floats:
-    return np.cumsum(_shares(free)) * (space.radius_max - width)
-
-
-def _shares(free: Floats) -> Floats:
-    weights = np.exp(free - free.max())
-    return weights / weights.sum()
-
-
-#: How the intervals lie, and the largest width as a share of R for n digits.
-FAMILIES: dict[str, tuple[Placing, Callable[[int], float]]] = {
-    "equal shells": (_equal, lambda n: 2 / (n + 1)),
-    "levels disjoint": (_disjoint, lambda n: 1 / n),
-    "levels anywhere": (_anywhere, lambda n: 1.0),
-}
-
-
-def best(space: Space, family: str, richness: float) -> Scores | None:
-    """The best Q found when every level but the last has the same uniform spread.
-
-    A local search from two starts, so the curve is reached and may not be the highest.
-
-    Returns:
-        The scores; None if the family cannot have so much richness.
-    """
-    place, widest = FAMILIES[family]
-    n = space.n_digits
-    width = math.sqrt(12 * richness * (n + 1) / n)
-    if width >= widest(n) * space.radius_max:
-        return None
-
-    def at(free: Floats, cells: int) -> Scores:
-        low = np.append(place(space, width, free)[::-1], 0.0)
-        widths = np.append(np.full(n, width), 0.0)
-        return scores(space, *intervals(space, low, widths, cells))
-
-    starts = [np.zeros(n), np.linspace(-2, 0, n)]
-    found = []
-    for start in starts[: 1 if family == "equal shells" else 2]:
-        free = start
-        for _ in range(0 if family == "equal shells" else 2):
-            options = {"maxfev": 1200, "xtol": 1e-3, "ftol": 1e-8}
-            free = minimize(
-                lambda x: -at(x, SEARCH_CELLS).q, free, method="Powell", options=options
-            ).x
-        found.append(at(free, REPORT_CELLS))
-    return max(found, key=lambda each: each.q)
 
 
 def horospherical(space: Space, ratio: float, cells: int = REPORT_CELLS) -> Scores:
@@ -231,8 +106,7 @@ def curves(space: Space, steps: int) -> dict[str, list[Scores]]:
         space: the digits and the largest radius.
         steps: points of each curve.
     """
-    bound = space.radius_max**2 / (16 * space.n_digits * (space.n_digits + 1))
-    wanted = np.linspace(0.15, 3.3, steps) * bound
+    wanted = np.linspace(0.15, 3.3, steps) * richness_bound(space)
     found = {
         family: [each for richness in wanted if (each := best(space, family, richness))]
         for family in FAMILIES
@@ -365,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "deepest_levels": [each._asdict() for each in deep],
         "points": [asdict(point) for point in points],
     }
-    bound = space.radius_max**2 / (16 * space.n_digits * (space.n_digits + 1))
+    bound = richness_bound(space)
     lines = {name: [(each.richness, each.q) for each in curve] for name, curve in found.items()}
     marks = [(point.profile, point.richness, point.q) for point in points]
     picture = plot(lines, marks, ceilings(space.n_digits)["Q_enhanced"], bound)

@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoint": set(),
     "ceilings": set(),
     "first_order": set(),
+    "frontier": set(),
     "losses": {"manifolds", "first_order"},
     "metrics": {"padic", "ceilings"},
     "baselines": {"padic", "manifolds", "metrics"},
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "plots": {
         *("padic", "manifolds", "models", "metrics", "checkpoint", "ceilings", "training"),
-        "analysis",
+        *("analysis", "frontier"),
     },
     "trainer": {
         *("padic", "manifolds", "checkpoint", "losses", "metrics", "models"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ternvae.plots.frame import FONT, GREY, HALO, INK, framed, plain
@@ -32,8 +32,8 @@ _PANELS = (
     ("loss (log scale)", ("loss",)),
 )
 
-#: The least height of a panel, in units of its metric, so that noise does not look like events.
-_LEAST_HEIGHT = 0.02
+#: The least height of a panel as a share of its values, so that noise does not look like events.
+_LEAST_HEIGHT = 0.004
 
 
 def curves(subject: Subject) -> Figure | str:
@@ -71,7 +71,7 @@ def _panel(axes: Axes, subject: Subject, epochs: Floats, names: Sequence[str]) -
     if not shown:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontsize=FONT)
     if names == ("loss",):
-        axes.set_yscale("log" if shown and min(shown) > 0 else "linear")
+        _logarithmic(axes, shown)
     else:
         _lines(axes, subject, names[-1], shown)
     if len(names) > 1:
@@ -82,6 +82,15 @@ def _panel(axes: Axes, subject: Subject, epochs: Floats, names: Sequence[str]) -
     axes.tick_params(labelsize=FONT)
 
 
+def _logarithmic(axes: Axes, shown: list[float]) -> None:
+    """A log scale with plain numbers, where all values have a logarithm."""
+    if shown and min(shown) > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _lines(axes: Axes, subject: Subject, name: str, shown: list[float]) -> None:
     """Target and ceiling, labelled, and limits that hold them with the curve."""
     target, ceiling = subject.targets.get(name), _ceiling(subject, name)
@@ -90,18 +99,17 @@ def _lines(axes: Axes, subject: Subject, name: str, shown: list[float]) -> None:
     if not values:
         return
     low, high = min(values), max(values)
-    least = _LEAST_HEIGHT if name != "richness" else 0.0
-    pad = max(0.16 * (high - low), (least - (high - low)) / 2, 1e-3 * abs(high), 1e-9)
+    pad = max(0.16 * (high - low), (_LEAST_HEIGHT * abs(high) - (high - low)) / 2, 1e-9)
     axes.set_ylim(low - pad, high + pad)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    middle = (low + high) / 2
-    near = ceiling is not None and target is not None and abs(target - ceiling) < 0.25 * pad
+    one = target is not None and ceiling is not None and abs(target - ceiling) < 0.2 * pad
     if target is not None:
-        label = "target and ceiling" if near else "target"
-        _mark(axes, target, f"{label} {target:g}", "--", up=target < middle or near)
-    if ceiling is not None and math.isfinite(ceiling) and not near:
-        _mark(axes, ceiling, f"ceiling {ceiling:.4f}".rstrip("0").rstrip("."), "-.", up=True)
+        # On the side where the curve is not, at its end.
+        up = one or shown[-1:] < [target]
+        _mark(axes, target, f"{'target and ceiling' if one else 'target'} {target:g}", "--", up=up)
+    if ceiling is not None and math.isfinite(ceiling) and not one:
+        _mark(axes, ceiling, f"ceiling {round(ceiling, 4):g}", "-.", up=name != "hierarchy_B")
 
 
 def _mark(axes: Axes, at: float, label: str, dashes: str, *, up: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -83,7 +84,7 @@ def _draw(axes: Axes, subject: Subject, points: Floats, nodes: list[Node], chart
     axes.scatter(
         place[:, 0],
         place[:, 1],
-        s=3 + 1.6 * level,
+        s=2 + 1.8 * level,
         c=colours[level],
         linewidths=0,
         rasterized=len(place) > MOST_VECTORS,
@@ -95,28 +96,34 @@ def _draw(axes: Axes, subject: Subject, points: Floats, nodes: list[Node], chart
     axes.add_collection(LineCollection(lines, colors=INK, linewidths=widths, zorder=3))
     places = chart(np.stack([node.place for node in nodes]))
     sizes = [26 * 0.55**node.depth for node in nodes]
-    axes.scatter(*places.T, s=sizes, c="white", edgecolors=INK, linewidths=0.8, zorder=4)
+    axes.scatter(
+        places[:, 0], places[:, 1], s=sizes, c="white", edgecolors=INK, linewidths=0.8, zorder=4
+    )
     on_top(axes)
 
 
 def _label_arms(axes: Axes, nodes: list[Node]) -> None:
-    """Names for the classes that leave the path to 0, as far as there is room."""
+    """Names along the edges to the classes that leave the path to 0, as far as there is room."""
     for node in nodes:
         unit = 3 ** (node.depth - 1) if node.depth else 0
-        if 1 <= node.depth <= 3 and node.residue in (unit, 2 * unit):
-            # Beside the edge that ends here, not on it.
-            along = node.place / (np.linalg.norm(node.place) or 1)
-            axes.annotate(
-                f"{node.residue} mod {3 * unit}",
-                node.place,
-                xytext=(-10 * along[0] + 20 * along[1], -10 * along[1] - 10 * along[0]),
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=FONT,
-                path_effects=HALO,
-                zorder=6,
-            )
+        if not 1 <= node.depth <= 3 or node.residue not in (unit, 2 * unit):
+            continue
+        x, y = node.place.tolist()
+        angle = math.degrees(math.atan2(y, x))
+        upright = (angle + 90) % 180 - 90  # never upside down
+        turn = math.radians(upright + 90)
+        axes.annotate(
+            f"{node.residue} mod {3 * unit}",
+            (0.6 * x, 0.6 * y),
+            xytext=(7 * math.cos(turn), 7 * math.sin(turn)),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            rotation=upright,
+            fontsize=FONT,
+            path_effects=HALO,
+            zorder=6,
+        )
 
 
 def _rings(axes: Axes, subject: Subject) -> None:

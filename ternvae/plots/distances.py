@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ternvae.plots.frame import FONT, INK, framed, level_colours, plain
 from ternvae.plots.subject import Subject
 
 __all__ = ["distances"]
+
+Floats = NDArray[np.float64]
 
 #: Fewer different values than this have no density worth a violin.
 _FEWEST = 8
@@ -28,9 +34,7 @@ def distances(subject: Subject) -> Figure:
         found = pairs.distance[pairs.valuation == v]
         low, middle, high = np.percentile(found, [5, 50, 95])
         if len(np.unique(found)) >= _FEWEST:
-            drawn = axes.violinplot(found, [v], widths=0.86, showextrema=False, points=120)
-            for body in drawn["bodies"]:
-                body.set(facecolor=colour, edgecolor=INK, linewidth=0.5, alpha=1)
+            _violin(axes, v, found, colour)
         else:
             axes.plot(np.full(len(found), v), found, "o", color=colour, markeredgecolor=INK)
         axes.plot([v, v], [low, high], color=INK, linewidth=1.1)
@@ -43,6 +47,14 @@ def distances(subject: Subject) -> Figure:
     return figure
 
 
+def _violin(axes: Axes, v: int, found: Floats, colour: Floats) -> None:
+    """The density by Gaussian kernels, as wide at its mode in each violin."""
+    drawn = axes.violinplot(found, [v], widths=0.86, showextrema=False, points=120)
+    bodies: Any = drawn["bodies"]  # a list, whatever its stub says
+    for body in bodies:
+        body.set(facecolor=colour, edgecolor=INK, linewidth=0.5, alpha=1)
+
+
 def _caption(subject: Subject) -> str:
     pairs = subject.pairs
     counts = np.bincount(pairs.valuation)
@@ -50,8 +62,8 @@ def _caption(subject: Subject) -> str:
     how = "all pairs" if len(pairs.first) == _all_pairs(subject) else f"at most {most:,} pairs"
     told = f"{how} of each valuation, with their median and, as a line, their middle 90 %."
     order = (
-        " In an embedding that keeps the order of the 3-adic distances each violin lies below the "
-        "one to its left."
+        " Where every distance is in the order of the 3-adic ones, each violin lies below the one "
+        "to its left."
     )
     accuracy = subject.metrics.get("triplet_accuracy", float("nan"))
     if np.isnan(accuracy):
@@ -60,5 +72,5 @@ def _caption(subject: Subject) -> str:
 
 
 def _all_pairs(subject: Subject) -> int:
-    size = 3**subject.n_digits
+    size: int = 3**subject.n_digits
     return size * (size - 1) // 2

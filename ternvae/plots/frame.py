@@ -19,8 +19,8 @@ from ternvae.plots.subject import Subject
 
 __all__ = ["FONT", "GREY", "HALO", "INK", "framed", "level_colours", "on_top", "plain"]
 
-#: Sizes in points; nothing is smaller than the first.
-FONT, TITLE_FONT = 8.0, 11.0
+#: The smallest size of text, in points.
+FONT = 8.0
 
 INK, GREY = "#222222", "#767676"
 

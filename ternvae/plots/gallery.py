@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,17 @@ __all__ = [
 
 #: Natural size: what a figure measures in inches, at this many dots each.
 DOTS_PER_INCH = 150
+
+#: Text becomes outlines, so that an SVG looks the same without the font; its names of parts come
+#: from the salt.
+_STYLE = {
+    "svg.hashsalt": "ternvae",
+    "svg.fonttype": "path",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "figure.titlesize": 11,
+    "axes.linewidth": 0.7,
+}
 
 
 class PicturesError(ValueError):
@@ -74,6 +86,11 @@ PICTURES: Mapping[str, Picture] = MappingProxyType(
             "Distances of pairs",
             "Violins of the hyperbolic distance of two points, one for each 3-adic valuation of "
             "the difference of their sequences.",
+        ),
+        "frontier": Picture(
+            "Richness against Q",
+            "Idealised curves of the best Q for a given richness, the targets as lines, and where "
+            "the checkpoint and the epochs before it lie.",
         ),
     }
 )
@@ -132,11 +149,23 @@ def _drawn(
         draw: Callable[[Subject], Any] = getattr(
             importlib.import_module(f"ternvae.plots.{name}"), name
         )
-        found = draw(subject)
+        with _own_style():
+            found = draw(subject)
         if isinstance(found, str):
             skipped(name, found)
         else:
             yield name, found
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Whatever the user's settings of matplotlib are, pictures look and are stored the same."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
 
 
 def _warn(name: str, why: str) -> None:
@@ -159,12 +188,10 @@ def save_picture(figure: Figure, path: str | Path) -> None:
         PicturesError: another ending.
         OSError: the file cannot be written.
     """
-    from matplotlib import rc_context
-
     path = Path(path)
     if path.suffix not in (".png", ".svg"):
         raise PicturesError(f"path: got {str(path)!r}, expected a name ending in .png or .svg")
     told = {"Title": figure.get_suptitle(), "Description": caption_of(figure)}
     undated = {"Date": None} if path.suffix == ".svg" else {}
-    with rc_context({"svg.hashsalt": "ternvae", "svg.fonttype": "none"}):
+    with _own_style():
         figure.savefig(path, dpi=DOTS_PER_INCH, metadata=told | undated)

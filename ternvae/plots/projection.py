@@ -9,11 +9,11 @@ d - 2 dimensions that W forgets, so in the ball:
 
         y(i) = sum over digits k of s(digit_k) (rho e^(i pi/3))^(k - v(i)),   s(0, 1, 2) = 0, 1, -1,
 
-    as A. Cuoco (*The American Mathematical Monthly* 98, 1991) and D. V. Chistyakov (*Theoretical and
-    Mathematical Physics* 109, 1996) draw them, here with 0 in the middle and a turn by 60 degrees
-    from digit to digit: level v lies on both sides of the axis at 60 v degrees.  The sixfold
-    layout is therefore of the projection, which is told the digits; how well a linear map of the
-    embedding follows it, R^2, is of the embedding.  With few points in many dimensions anything
+    as A. Cuoco (*The American Mathematical Monthly* 98, 1991) and D. V. Chistyakov (*Theoretical
+    and Mathematical Physics* 109, 1996) draw them, here with 0 in the middle and a turn by 60
+    degrees from digit to digit: level v lies on both sides, on the axis at 60 v degrees.  The six
+    arms are therefore of the projection, which is told the digits; how well a linear map of the
+    embedding follows them, R^2, is of the embedding.  With few points in many dimensions anything
     can be fitted, which is why R^2 of shuffled points stands beside it.
 ``pca``
     W holds the first two principal axes (about the origin) of the directions, and is told nothing.
@@ -139,7 +139,7 @@ def _fit(directions: Floats, target: Floats, weight: Floats) -> tuple[Floats, fl
     wanted = root * target
     matrix = np.linalg.lstsq(root * directions, wanted)[0]
     left = wanted - root * directions @ matrix
-    return matrix, float(1 - (left**2).sum() / (wanted**2).sum())
+    return np.asarray(matrix, dtype=np.float64), float(1 - (left**2).sum() / (wanted**2).sum())
 
 
 def _principal_axes(directions: Floats, weight: Floats) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ternvae.plots.frame import FONT, GREY, HALO, INK, framed, level_colours, plain
+from ternvae.plots.frame import FONT, HALO, INK, framed, level_colours, plain
 from ternvae.plots.subject import Subject
 
 __all__ = ["radii"]
@@ -61,16 +61,11 @@ def _richness(axes: Axes, subject: Subject) -> None:
     target, n = subject.targets.get("richness"), subject.n_digits
     if target is None or not target > 0:
         return
-    axes.axhline(np.sqrt(target * (n + 1) / n), color=GREY, linestyle="--", linewidth=1)
-    axes.annotate(
-        f"as much in every level gives the target, richness {target:g}",
-        (1, np.sqrt(target * (n + 1) / n)),
-        xycoords=("axes fraction", "data"),
-        xytext=(-3, 3),
-        textcoords="offset points",
-        ha="right",
+    axes.axhline(np.sqrt(target * (n + 1) / n), color=INK, linestyle="--", linewidth=1)
+    axes.set_title(
+        f"dashed: as much in every level but the last gives the target, richness {target:g}",
         fontsize=FONT,
-        path_effects=HALO,
+        loc="left",
     )
 
 
