@@ -15,6 +15,7 @@ from ternvae.manifolds.chord import log_chord
 from ternvae.manifolds.normal import WrappedNormal
 from ternvae.manifolds.optim import RiemannianAdam
 
+#: geoopt's parameter that knows its manifold; :class:`RiemannianAdam` moves it along geodesics.
 ManifoldParameter = geoopt.ManifoldParameter
 
 __all__ = [

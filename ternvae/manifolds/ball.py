@@ -115,7 +115,10 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     @property
     def hyperbolic_radius_max(self) -> Tensor:
-        """Distance from the origin to ``max_radius``, ``2/sqrt(c) artanh(max_radius)``; or inf."""
+        """Distance from the origin to ``max_radius``, ``2/sqrt(c) artanh(max_radius)``; or inf.
+
+        0-dim float64, in units of the metric.
+        """
         limit = 1.0 if self.max_radius is None else self.max_radius
         return 2.0 / self.c.sqrt() * torch.full_like(self.c_reference, limit).atanh()
 
@@ -135,15 +138,32 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     # every ManifoldTensor) and assert_check_point_on_manifold (values as well).
 
     def assert_check_point(self, x: Tensor) -> None:
-        """Raise ``TypeError`` for a dtype, ``ValueError`` for a shape that cannot hold points.
+        """Raise unless the tensor has a dtype and a shape that can hold points.
 
         Check-free in its values, which :meth:`assert_check_point_on_manifold` looks at.
+
+        Args:
+            x: points, (..., d).
+
+        Raises:
+            TypeError: ``x`` is not a tensor of float32 or float64.
+            ValueError: ``x`` has no coordinates.
         """
         _check_has_coordinates(x)
         super().assert_check_point(x)
 
     def assert_check_vector(self, u: Tensor) -> None:
-        """The same for tangent vectors; check-free in its values."""
+        """Raise unless the tensor has a dtype and a shape that can hold tangent vectors.
+
+        Check-free in its values.
+
+        Args:
+            u: vectors, (..., d).
+
+        Raises:
+            TypeError: ``u`` is not a tensor of float32 or float64.
+            ValueError: ``u`` has no coordinates.
+        """
         _check_has_coordinates(u)
         super().assert_check_vector(u)
 
@@ -237,27 +257,44 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     # Points
 
     def projx(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Project radially into ``max_radius`` (or the open ball); see :func:`math.project`.
+        """Points moved radially into ``max_radius``, or into the open ball: (..., d).
 
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.project`. Check-free in its values.
         """
         return math.project(x, c=self._c, max_radius=self.max_radius, dim=dim)
 
     def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
-        """Exponential map at ``x``; check-free in its values."""
+        """Exponential map at ``x``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.expmap`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            u: tangent vectors at ``x``, (..., d).
+            project: keep the result within ``max_radius``; else it is where the formula puts it.
+            dim: the coordinate dimension.
+        """
         return math.expmap(x, u, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Exponential map at the origin; check-free in its values."""
+        """Exponential map at the origin: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.expmap0`; ``project`` as in :meth:`expmap`.
+        Check-free in its values.
+        """
         return math.expmap0(u, c=self._c, dim=dim, limit=self._limit(u, project))
 
     def retr(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Retraction: the exponential map; check-free in its values."""
+        """Retraction: the exponential map, (..., d). As in :meth:`expmap`.
+
+        Check-free in its values.
+        """
         return self.expmap(x, u, dim=dim)
 
     def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-        """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1).
+        """Point at time ``t`` of the geodesic from ``x`` (t = 0) to ``y`` (t = 1): (..., d).
 
+        As in :func:`~ternvae.manifolds.math.geodesic`.
         Check-free in its values.
         """
         return math.geodesic(t, x, y, c=self._c, dim=dim, limit=self._limit(x))
@@ -267,7 +304,21 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> Tensor:
         """Point at distance ``t`` from ``x`` in the direction ``u`` (``x`` itself where u = 0).
 
-        Check-free in its values.
+        ``exp_x(t u / |u|_x)``, by definition of the exponential map. Check-free in its values.
+
+        Args:
+            t: distance in units of the metric, a number or a tensor of one number per point.
+            x: points, (..., d).
+            u: tangent vectors at ``x``, (..., d); only their direction counts.
+            dim: the coordinate dimension.
+            project: as in :meth:`expmap`.
+
+        Returns:
+            Points, (..., d).
+
+        Raises:
+            TypeError: what is no tensor of float32 or float64, or a number of the wrong kind.
+            ValueError: shapes, devices or dimensions that do not fit, or a number out of range.
         """
         t = number_per_point(t, "t", dim, x, u)
         length = math.norm(x, u, c=self._c, keepdim=True, dim=dim)
@@ -275,16 +326,25 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         return self.expmap(x, t * unit, project=project, dim=dim)
 
     def mobius_add(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius sum ``x (+) y``; check-free in its values."""
+        """Moebius sum ``x (+) y``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.mobius_add`; ``project`` as in :meth:`expmap`.
+        Check-free in its values.
+        """
         return math.mobius_add(x, y, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def mobius_sub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius difference ``x (+) (-y)``; check-free in its values."""
+        """Moebius difference ``x (+) (-y)``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.mobius_sub`; ``project`` as in :meth:`expmap`.
+        Check-free in its values.
+        """
         return math.mobius_sub(x, y, c=self._c, dim=dim, limit=self._limit(x, project))
 
     def mobius_coadd(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2).
+        """Moebius coaddition ``x (+) gyr[x, -y] y`` (Ungar 2009, chapter 2): (..., d).
 
+        As in :func:`~ternvae.manifolds.math.mobius_add`; ``project`` as in :meth:`expmap`.
         Check-free in its values.
         """
         check_tensor(y)
@@ -292,14 +352,22 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         return self.mobius_add(x, turned, dim=dim, project=project)
 
     def mobius_cosub(self, x: Tensor, y: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Moebius cosubtraction: the coaddition of ``-y``; check-free in its values."""
+        """Moebius cosubtraction, the coaddition of ``-y`` (Ungar 2009, chapter 2): (..., d).
+
+        As in :func:`~ternvae.manifolds.math.mobius_add`; ``project`` as in :meth:`expmap`.
+        Check-free in its values.
+        """
         check_tensor(y)
         return self.mobius_coadd(x, -y, dim=dim, project=project)
 
     def mobius_scalar_mul(
         self, r: float | Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """Moebius multiple ``r (x) x``; check-free in its values."""
+        """Moebius multiple ``r (x) x``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.mobius_scalar_mul`; ``project`` as in :meth:`expmap`.
+        Check-free in its values.
+        """
         limit = self._limit(x, project)
         return math.mobius_scalar_mul(r, x, c=self._c, dim=dim, limit=limit)
 
@@ -307,14 +375,29 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         self,
         fn: Callable[..., Tensor],
         x: Tensor,
-        *args: Any,
+        *args: object,
         dim: int = -1,
         project: bool = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Tensor:
-        """``exp_0(fn(log_0(x)))`` (Ganea et al. 2018, definition of Moebius versions).
+        """``exp_0(fn(log_0(x)))``, a Moebius version (Ganea et al. 2018, section 3).
 
         Check-free in its values.
+
+        Args:
+            fn: a function of tangent vectors at the origin.
+            x: points, (..., d).
+            args: further arguments of ``fn``.
+            dim: the coordinate dimension.
+            project: as in :meth:`expmap`.
+            kwargs: further arguments of ``fn``.
+
+        Returns:
+            Points, (..., e) if that is the shape of what ``fn`` gives.
+
+        Raises:
+            TypeError: ``fn`` cannot be called, or ``x`` is not a tensor of float32 or float64.
+            ValueError: ``dim`` is no dimension of ``x``.
         """
         _check_callable(fn)
         u = fn(math.logmap0(x, c=self._c, dim=dim), *args, **kwargs)
@@ -323,7 +406,24 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def mobius_fn_apply_chain(
         self, x: Tensor, *fns: Callable[[Tensor], Tensor], project: bool = True, dim: int = -1
     ) -> Tensor:
-        """``exp_0 . fn_n . ... . fn_1 . log_0``; check-free in its values."""
+        """``exp_0 . fn_n . ... . fn_1 . log_0``, as :meth:`mobius_fn_apply` for several functions.
+
+        The Moebius version of their composition (Ganea et al. 2018, section 3).
+        Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            fns: functions of tangent vectors at the origin, the first one to apply first.
+            project: as in :meth:`expmap`.
+            dim: the coordinate dimension.
+
+        Returns:
+            Points, (..., e) if that is the shape of what the last function gives.
+
+        Raises:
+            TypeError: a function cannot be called, or ``x`` is not a tensor of float32 or float64.
+            ValueError: ``dim`` is no dimension of ``x``.
+        """
         for fn in fns:
             _check_callable(fn)
         u = math.logmap0(x, c=self._c, dim=dim)
@@ -334,17 +434,24 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def mobius_pointwise_mul(
         self, w: Tensor, x: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix.
+        """``exp_0(w * log_0(x))``, the Moebius product with a diagonal matrix: (..., d).
 
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.mobius_pointwise_mul`; ``project`` as in
+        :meth:`expmap`. Check-free in its values.
         """
         limit = self._limit(x, project)
         return math.mobius_pointwise_mul(w, x, c=self._c, dim=dim, limit=limit)
 
     def mobius_matvec(self, m: Tensor, x: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """``exp_0(m log_0(x))``; ``m`` is (..., e, d), ``x`` has d coordinates along ``dim``.
+        """``exp_0(m log_0(x))``: (..., e).
 
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.mobius_matvec`. Check-free in its values.
+
+        Args:
+            m: matrices, (..., e, d), of the dtype of ``x``.
+            x: points, (..., d), with their coordinates along ``dim``.
+            dim: the coordinate dimension.
+            project: as in :meth:`expmap`.
         """
         limit = self._limit(x, project)
         return math.mobius_matvec(m, x, c=self._c, dim=dim, limit=limit)
@@ -361,8 +468,9 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         posweight: bool = False,
         project: bool = True,
     ) -> Tensor:
-        """Gyromidpoint of many weighted points; arguments as in :func:`math.weighted_midpoint`.
+        """Gyromidpoint of many weighted points, (..., d) without the averaged dimensions.
 
+        As in :func:`~ternvae.manifolds.math.weighted_midpoint`; ``project`` as in :meth:`expmap`.
         Check-free in its values.
         """
         return math.weighted_midpoint(
@@ -378,23 +486,39 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
         )
 
     def sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Points of the hyperboloid, (..., d + 1) with the time last, in the ball: (..., d).
+        """Points of the hyperboloid in the ball: (..., d + 1) -> (..., d).
 
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.sproj`. Check-free in its values.
+
+        Args:
+            x: points of the hyperboloid, (..., d + 1), the time last along ``dim``.
+            dim: the coordinate dimension.
         """
         return self.projx(math.sproj(x, c=self._c, dim=dim), dim=dim)
 
     def inv_sproj(self, x: Tensor, *, dim: int = -1) -> Tensor:
         """Points of the ball on the hyperboloid: (..., d) -> (..., d + 1).
 
+        As in :func:`~ternvae.manifolds.math.inv_sproj`.
         Check-free in its values.
         """
         return math.inv_sproj(x, c=self._c, dim=dim)
 
     def antipode(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """``-x``, what geoopt calls the antipode in a space of negative curvature.
+        """``-x``, by definition of geoopt the antipode in a space of negative curvature.
 
         Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            dim: the coordinate dimension.
+
+        Returns:
+            (..., d).
+
+        Raises:
+            TypeError: ``x`` is not a tensor of float32 or float64.
+            ValueError: ``dim`` is no dimension of ``x``.
         """
         check_vectors((x,), 1.0, dim)
         return -x
@@ -402,15 +526,27 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     # Distances and tangent vectors
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Geodesic distance; check-free in its values."""
+        """Geodesic distance: (...), in units of the metric.
+
+        As in :func:`~ternvae.manifolds.math.dist`.
+        Check-free in its values.
+        """
         return math.dist(x, y, c=self._c, keepdim=keepdim, dim=dim)
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Squared geodesic distance; check-free in its values."""
+        """Squared geodesic distance: (...), in squared units of the metric.
+
+        As in :func:`~ternvae.manifolds.math.dist`.
+        Check-free in its values.
+        """
         return self.dist(x, y, keepdim=keepdim, dim=dim).square()
 
     def dist0(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
-        """Geodesic distance from the origin; check-free in its values."""
+        """Geodesic distance from the origin: (...), in units of the metric.
+
+        As in :func:`~ternvae.manifolds.math.dist0`.
+        Check-free in its values.
+        """
         return math.dist0(x, c=self._c, keepdim=keepdim, dim=dim)
 
     def dist2plane(
@@ -426,65 +562,134 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> Tensor:
         """Distance to the geodesic hyperplane through ``p`` with normal ``a``.
 
-        ``scaled`` multiplies it by the Euclidean length of ``a``, as in geoopt.
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.dist2plane`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            p: points on the hyperplanes, (..., d).
+            a: normals, tangent vectors at ``p`` other than 0, (..., d).
+            dim: the coordinate dimension.
+            keepdim: keep ``dim`` as size 1.
+            signed: positive on the side that ``a`` points to; else the absolute value.
+            scaled: multiply by the Euclidean length of ``a``, as geoopt does.
+
+        Returns:
+            (...), in units of the metric.
         """
         out = math.dist2plane(x, p, a, c=self._c, signed=signed, keepdim=keepdim, dim=dim)
         return out * torch.linalg.vector_norm(a, dim=dim, keepdim=keepdim) if scaled else out
 
     def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
-        """All distances between ``x`` (..., n, d) and ``y`` (..., m, d): (..., n, m).
+        """All distances: (..., n, d) and (..., m, d) -> (..., n, m), in units of the metric.
 
+        As in :func:`~ternvae.manifolds.math.pairwise_dist`.
         Check-free in its values.
         """
         return math.pairwise_dist(x, y, c=self._c)
 
     def logmap(self, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-        """Logarithm at ``x``; check-free in its values."""
+        """Logarithm at ``x``, tangent vectors: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.logmap`.
+        Check-free in its values.
+        """
         return math.logmap(x, y, c=self._c, dim=dim)
 
     def logmap0(self, x: Tensor, *, dim: int = -1) -> Tensor:
-        """Logarithm at the origin; check-free in its values."""
+        """Logarithm at the origin, tangent vectors: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.logmap0`.
+        Check-free in its values.
+        """
         return math.logmap0(x, c=self._c, dim=dim)
 
     def lambda_x(self, x: Tensor, *, dim: int = -1, keepdim: bool = False) -> Tensor:
-        """Conformal factor; check-free in its values."""
+        """Conformal factor: (...).
+
+        As in :func:`~ternvae.manifolds.math.lambda_x`.
+        Check-free in its values.
+        """
         return math.lambda_x(x, c=self._c, keepdim=keepdim, dim=dim)
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False, dim: int = -1
     ) -> Tensor:
-        """Metric inner product of ``u`` and ``v`` (``u`` with itself if v is None) at ``x``.
+        """Metric inner product of ``u`` and ``v`` at ``x``: (...), in squared units of the metric.
 
-        Check-free in its values.
+        As in :func:`~ternvae.manifolds.math.inner`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            u: tangent vectors at ``x``, (..., d).
+            v: likewise, (..., d); None means ``u``.
+            keepdim: keep ``dim`` as size 1.
+            dim: the coordinate dimension.
         """
         return math.inner(x, u, u if v is None else v, c=self._c, keepdim=keepdim, dim=dim)
 
     def norm(self, x: Tensor, u: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Metric norm of ``u`` at ``x``; check-free in its values."""
+        """Metric norm of ``u`` at ``x``: (...), in units of the metric.
+
+        As in :func:`~ternvae.manifolds.math.norm`.
+        Check-free in its values.
+        """
         return math.norm(x, u, c=self._c, keepdim=keepdim, dim=dim)
 
     def egrad2rgrad(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Riemannian gradient from the Euclidean gradient ``u``; check-free in its values."""
+        """Riemannian gradient from the Euclidean gradient: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.egrad2rgrad`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            u: Euclidean gradients there, (..., d).
+            dim: the coordinate dimension.
+        """
         return math.egrad2rgrad(x, u, c=self._c, dim=dim)
 
     def gyration(self, x: Tensor, y: Tensor, z: Tensor, *, dim: int = -1) -> Tensor:
-        """``gyr[x, y] z``; check-free in its values."""
+        """``gyr[x, y] z``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.gyration`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            y: points, (..., d).
+            z: any vectors, (..., d).
+            dim: the coordinate dimension.
+        """
         return math.gyration(x, y, z, c=self._c, dim=dim)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``.
+        """Parallel transport of ``v`` along the geodesic from ``x`` to ``y``: (..., d).
 
+        As in :func:`~ternvae.manifolds.math.parallel_transport`.
         Check-free in its values.
         """
         return math.parallel_transport(x, y, v, c=self._c, dim=dim)
 
     def transp0(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport from the origin to ``y``; check-free in its values."""
+        """Parallel transport from the origin to ``y``: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.parallel_transport0`. Check-free in its values.
+
+        Args:
+            y: points, (..., d).
+            u: tangent vectors at the origin, (..., d).
+            dim: the coordinate dimension.
+        """
         return math.parallel_transport0(y, u, c=self._c, dim=dim)
 
     def transp0back(self, y: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """Parallel transport from ``y`` to the origin; check-free in its values."""
+        """Parallel transport from ``y`` to the origin: (..., d).
+
+        As in :func:`~ternvae.manifolds.math.parallel_transport0back`. Check-free in its values.
+
+        Args:
+            y: points, (..., d).
+            u: tangent vectors at ``y``, (..., d).
+            dim: the coordinate dimension.
+        """
         return math.parallel_transport0back(y, u, c=self._c, dim=dim)
 
     def expmap_transp(
@@ -492,7 +697,17 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> tuple[Tensor, Tensor]:
         """``y = exp_x(u)``, and ``v`` transported from ``x`` to ``y`` (as projected).
 
-        Check-free in its values.
+        As in :meth:`expmap` and :meth:`transp`. Check-free in its values.
+
+        Args:
+            x: points, (..., d).
+            u: tangent vectors at ``x`` that say where to, (..., d).
+            v: tangent vectors at ``x`` that are taken along, (..., d).
+            dim: the coordinate dimension.
+            project: as in :meth:`expmap`.
+
+        Returns:
+            The points ``y`` and tangent vectors there, both (..., d).
         """
         y = self.expmap(x, u, project=project, dim=dim)
         return y, self.transp(x, y, v, dim=dim)
@@ -500,17 +715,26 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     def retr_transp(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1
     ) -> tuple[Tensor, Tensor]:
-        """The same as :meth:`expmap_transp`; check-free in its values."""
+        """Retraction and transport, (..., d) both. As in :meth:`expmap_transp`.
+
+        Check-free in its values.
+        """
         return self.expmap_transp(x, u, v, dim=dim)
 
     def transp_follow_expmap(
         self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1, project: bool = True
     ) -> Tensor:
-        """``v`` transported from ``x`` to ``exp_x(u)``; check-free in its values."""
+        """``v`` transported from ``x`` to ``exp_x(u)``: (..., d). As in :meth:`expmap_transp`.
+
+        Check-free in its values.
+        """
         return self.expmap_transp(x, u, v, dim=dim, project=project)[1]
 
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor, *, dim: int = -1) -> Tensor:
-        """The same as :meth:`transp_follow_expmap`; check-free in its values."""
+        """``v`` transported from ``x`` to ``retr_x(u)``: (..., d). As in :meth:`expmap_transp`.
+
+        Check-free in its values.
+        """
         return self.expmap_transp(x, u, v, dim=dim)[1]
 
     # Making points
@@ -534,7 +758,7 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def random_normal(
         self,
-        *size: Any,
+        *size: int | Sequence[int],
         mean: float | Tensor = 0,
         std: float | Tensor = 1,
         dtype: torch.dtype | None = None,
@@ -542,8 +766,23 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> Tensor:
         """``exp_0`` of normal vectors with ``mean`` and standard deviation ``std / sqrt(d)``.
 
-        ``size`` is the shape, coordinates last; the dtype is torch's default unless given. The
-        result is a ``geoopt.ManifoldTensor``. Check-free in its values.
+        The law of geoopt's method of this name, by definition. Check-free in its values.
+
+        Args:
+            size: the shape, coordinates last: integers, or one sequence of them.
+            mean: of the vectors at the origin, a number or (..., d), in coordinates.
+            std: likewise, not negative: a number or (..., d).
+            dtype: float32 or float64; torch's default if None.
+            device: that of the curvature if None.
+
+        Returns:
+            A ``geoopt.ManifoldTensor`` of points (..., d), of the shape ``size``.
+
+        Raises:
+            TypeError: another dtype than float32 and float64, or a ``mean`` or ``std`` of the
+                wrong kind.
+            ValueError: no shape of points, a device that is not there, or a ``mean`` or ``std``
+                that is out of range or does not broadcast to the size.
         """
         noise = self._empty(size, dtype, device)
         _check_law("mean", mean, noise)
@@ -556,7 +795,7 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def wrapped_normal(
         self,
-        *size: Any,
+        *size: int | Sequence[int],
         mean: Tensor,
         std: float | Tensor = 1,
         dtype: torch.dtype | None = None,
@@ -564,8 +803,24 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
     ) -> Tensor:
         """Points ``exp_mean(v / lambda_mean)``, ``v`` normal with deviation ``std`` in the metric.
 
-        :class:`ternvae.manifolds.WrappedNormal` is the same law with a density and gradients.
-        Check-free in its values.
+        :class:`ternvae.manifolds.WrappedNormal` is the same law (Nagano et al. 2019, section 3)
+        with a density and gradients. Check-free in its values.
+
+        Args:
+            size: the shape, coordinates last: integers, or one sequence of them.
+            mean: points, the centres, that broadcast to ``size``.
+            std: standard deviations in units of the metric, not negative: a number or (..., d).
+            dtype: float32 or float64; that of ``mean`` if None.
+            device: that of ``mean`` if None.
+
+        Returns:
+            A ``geoopt.ManifoldTensor`` of points (..., d), of the shape ``size``.
+
+        Raises:
+            TypeError: another dtype than float32 and float64, or a ``mean`` or ``std`` of the
+                wrong kind.
+            ValueError: no shape of points, a device that is not there, or a ``mean`` or ``std``
+                that is out of range or does not broadcast to the size.
         """
         check_tensor(mean)
         dtype = mean.dtype if dtype is None else dtype
@@ -579,12 +834,26 @@ class PoincareBall(geoopt.PoincareBall):  # type: ignore[misc]  # geoopt is unty
 
     def origin(
         self,
-        *size: Any,
+        *size: int | Sequence[int],
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         seed: int | None = 42,
     ) -> Tensor:
-        """The origin, repeated to shape ``size``; ``seed`` (geoopt's) decides nothing."""
+        """The origin of the ball, repeated: by definition, zeros.
+
+        Args:
+            size: the shape, coordinates last: integers, or one sequence of them.
+            dtype: float32 or float64; torch's default if None.
+            device: that of the curvature if None.
+            seed: geoopt's; it decides nothing.
+
+        Returns:
+            A ``geoopt.ManifoldTensor`` of points (..., d), of the shape ``size``.
+
+        Raises:
+            TypeError: another dtype than float32 and float64.
+            ValueError: no shape of points, or a device that is not there.
+        """
         zeros = self._empty(size, dtype, device).zero_()
         return geoopt.ManifoldTensor(zeros, manifold=self)  # type: ignore[no-any-return]
 

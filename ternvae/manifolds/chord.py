@@ -24,7 +24,7 @@ def log_chord(distance: Tensor, *, c: Tensor | float = 1.0) -> Tensor:
 
     Args:
         distance: hyperbolic distances d >= 0 of any shape, units of the metric.
-        c: the ball has curvature -c; c > 0.
+        c: the ball has curvature -c; c > 0, a number or a 0-dim tensor.
 
     Returns:
         A tensor of the same shape, without unit.

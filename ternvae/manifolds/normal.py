@@ -10,6 +10,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -81,8 +82,8 @@ class WrappedNormal(Distribution):
 
     Args:
         loc: centre, points of the ball, (..., d), float32 or float64.
-        scale: standard deviations, positive, broadcastable with ``loc``: (..., d), (..., 1) for an
-            isotropic law, or a number.
+        scale: standard deviations in units of the metric, positive, broadcastable with ``loc``:
+            (..., d), (..., 1) for an isotropic law, or a number.
         ball: the manifold.
         validate_args: check the values of arguments and samples, too (reads them back to the
             host); torch's default if None. With False the law is check-free in its values: NaN and
@@ -136,16 +137,27 @@ class WrappedNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """``loc``: the Frechet mean, since the law is symmetric under the reflection through it."""
+        """``loc``: the Frechet mean, since the law is symmetric under the reflection through it.
+
+        Points, (..., d).
+        """
         return self.loc
 
     @property
     def mode(self) -> Tensor:
-        """``loc``: both factors of the density are largest there."""
+        """``loc``: both factors of the density are largest there; points, (..., d)."""
         return self.loc
 
-    def expand(self, batch_shape: Any, _instance: "WrappedNormal | None" = None) -> "WrappedNormal":
+    def expand(
+        self, batch_shape: Sequence[int], _instance: "WrappedNormal | None" = None
+    ) -> "WrappedNormal":
         """Return the same law with a larger ``batch_shape`` (a view).
+
+        Args:
+            batch_shape: what :attr:`batch_shape` broadcasts to.
+
+        Returns:
+            A law whose ``loc`` is of shape ``batch_shape + (d,)``.
 
         Raises:
             TypeError: ``batch_shape`` is not made of integers.
@@ -162,7 +174,7 @@ class WrappedNormal(Distribution):
         new._validate_args = self._validate_args
         return new
 
-    def _draw(self, sample_shape: Any) -> tuple[Tensor, Tensor]:
+    def _draw(self, sample_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """``(z, v)``: the sample and its frame coordinates."""
         shape = self._extended_shape(_size(sample_shape, "sample_shape"))
         v = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
@@ -178,8 +190,14 @@ class WrappedNormal(Distribution):
         stretch = num.log_sinh_ratio(self.ball.c.sqrt() * r)
         return (num.widen(gauss).sum(dim=-1) - (d - 1) * stretch).to(v.dtype)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Reparametrised samples, ``sample_shape + batch_shape + (d,)``.
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Reparametrised samples ([N], section 3).
+
+        Args:
+            sample_shape: the shape of the draws, integers that are not negative.
+
+        Returns:
+            Points of shape ``sample_shape + batch_shape + (d,)``, that is (..., d).
 
         Raises:
             TypeError: ``sample_shape`` is not made of integers.
@@ -187,11 +205,15 @@ class WrappedNormal(Distribution):
         """
         return self._draw(sample_shape)[0]
 
-    def rsample_with_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
+    def rsample_with_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Samples and their log-density, computed from the same ``v`` without a logarithm map.
 
+        Args:
+            sample_shape: the shape of the draws, integers that are not negative.
+
         Returns:
-            ``(z, log_prob)`` of shapes ``sample_shape + batch_shape + (d,)`` and without ``(d,)``.
+            ``(z, log_prob)`` of shapes ``sample_shape + batch_shape + (d,)`` and without ``(d,)``:
+            (..., d) and (...), the second in nats.
 
         Raises:
             TypeError: ``sample_shape`` is not made of integers.
@@ -201,7 +223,13 @@ class WrappedNormal(Distribution):
         return z, self._log_density(v)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of ``value`` (..., d) with respect to the Riemannian volume: (...).
+        """Log-density with respect to the Riemannian volume ([N], section 3; [M], section 3).
+
+        Args:
+            value: points, (..., d), that broadcast against ``loc``.
+
+        Returns:
+            (...), in nats.
 
         Raises:
             TypeError: ``value`` is not a tensor of float32 or float64.
@@ -219,11 +247,16 @@ class WrappedNormal(Distribution):
 def kl_monte_carlo(posterior: WrappedNormal, prior: WrappedNormal, n_samples: int = 1) -> Tensor:
     """Unbiased, reparametrised estimate of ``KL(posterior || prior)``; no closed form is known.
 
-    The mean over ``n_samples`` draws ``z`` of ``log posterior(z) - log prior(z)``; single estimates
-    can be negative.
+    By definition of the divergence, the mean over ``n_samples`` draws ``z`` of
+    ``log posterior(z) - log prior(z)``; single estimates can be negative.
+
+    Args:
+        posterior: the law that is drawn from.
+        prior: the law that it is held against, on the same ball.
+        n_samples: how many draws, at least 1.
 
     Returns:
-        (...), the broadcast batch shape.
+        (...), the broadcast batch shape, in nats.
 
     Raises:
         TypeError: an argument is not a :class:`WrappedNormal`, or ``n_samples`` not an integer.

@@ -72,7 +72,7 @@ class RiemannianAdam(Optimizer):
             ``capturable`` nor ``fused``; otherwise the device obeys it alone.
 
     Args:
-        params: tensors or parameter groups; any group may mix both kinds.
+        params: tensors of any shape, or parameter groups; any group may mix both kinds.
         lr: learning rate, a number or a tensor of one number.
         betas: decay rates of the two moments, each in [0, 1).
         eps: added to the root of the second moment.
@@ -152,7 +152,7 @@ class RiemannianAdam(Optimizer):
     def step(  # type: ignore[override]
         self, closure: Callable[[], float | Tensor] | None = None
     ) -> float | Tensor | None:
-        """Take one step; gradients are read, never written.
+        """Take one step ([BG] and [LH], see the class); gradients are read, never written.
 
         The parameters themselves are what a step changes; everything else is left as it is. The
         values of gradients are check-free: NaN gives NaN parameters, unless :attr:`found_inf` is
@@ -162,7 +162,7 @@ class RiemannianAdam(Optimizer):
             closure: re-evaluates the model, with gradients, and returns the loss.
 
         Returns:
-            What the closure returned, or None.
+            What the closure returned, a number or a scalar, or None.
 
         Raises:
             TypeError: ``closure`` cannot be called, or a gradient is sparse.
