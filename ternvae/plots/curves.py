@@ -106,7 +106,7 @@ def _lines(axes: Axes, subject: Subject, name: str, shown: list[float]) -> None:
     one = target is not None and ceiling is not None and abs(target - ceiling) < 0.2 * pad
     if target is not None:
         # On the side where the curve is not, at its end.
-        up = one or shown[-1:] < [target]
+        up = shown[-1:] < [target] or (one and target > 0)
         _mark(axes, target, f"{'target and ceiling' if one else 'target'} {target:g}", "--", up=up)
     if ceiling is not None and math.isfinite(ceiling) and not one:
         _mark(axes, ceiling, f"ceiling {round(ceiling, 4):g}", "-.", up=name != "hierarchy_B")

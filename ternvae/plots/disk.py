@@ -29,16 +29,21 @@ DEPTH = 4
 MOST_VECTORS = 5000
 
 
-def disk(subject: Subject, projection: str = "tree") -> Figure:
+def disk(subject: Subject, projection: str = "tree") -> Figure | str:
     """The points by level and the tree, in the disk and in hyperbolic polar coordinates.
 
     Args:
         subject: what is drawn.
         projection: how more than two dimensions become two, see :mod:`ternvae.plots.projection`.
 
+    Returns:
+        The figure, or why there is none: the points have one dimension.
+
     Raises:
-        ValueError: there is no such projection, or the points have fewer than two dimensions.
+        ValueError: there is no such projection.
     """
+    if subject.points.shape[1] < 2:
+        return "the ball has one dimension, a disk needs two"
     found = project(subject, projection)
     depth = min(DEPTH, subject.n_digits)
     nodes = list(tree_nodes(found.points, subject.indices, subject.weight, depth))

@@ -30,6 +30,9 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]
 #: The part of viridis in use: beyond the first it is too light to be seen on white.
 _LIGHTEST, _DARKEST = 0.86, 0.0
 
+#: Of a longer name of a checkpoint the end is shown.
+_LONGEST_NAME = 40
+
 #: Characters of the smallest font in an inch of a caption, on average.
 _PER_INCH = 17.0
 
@@ -59,8 +62,13 @@ def framed(subject: Subject, title: str, caption: str, width: float, height: flo
     lines = textwrap.wrap(caption, int(_PER_INCH * width))
     height += 0.16 * len(lines)
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(f"{title}: {subject.name}", x=0.012, ha="left", weight="bold")
-    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=FONT, color=INK)
+    # A dollar sign in the name of a folder is no mathematics.
+    left = {"x": 0.012, "ha": "left", "parse_math": False}
+    name = subject.name
+    if len(name) > _LONGEST_NAME:
+        name = f"\N{HORIZONTAL ELLIPSIS}{name[1 - _LONGEST_NAME :]}"
+    figure.suptitle(f"{title}: {name}", weight="bold", **left)
+    figure.supxlabel("\n".join(lines), fontsize=FONT, color=INK, **left)
     figure.set_label(caption)
     return figure
 

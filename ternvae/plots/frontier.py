@@ -19,7 +19,7 @@ __all__ = ["frontier"]
 LEAST_LOSS = 1e-6
 
 #: Points of a curve, and where it begins and ends, in bounds of the richness at the ceiling.
-_STEPS, _FIRST, _LAST = 13, 0.3, 3.3
+_STEPS, _FIRST, _LAST = 21, 0.1, 3.3
 
 #: Lines that differ in lightness and in dashes, one for each family.
 _LINES = (
@@ -51,7 +51,7 @@ def frontier(subject: Subject) -> Figure | str:
     _curves(axes, subject, space, right)
     _targets(axes, subject, right)
     axes.axvline(bound, color=GREY, linewidth=1)
-    _upright(axes, "most at the ceiling of Q", bound)
+    _upright(axes, "most at the ceiling of Q", bound, 0.98)
     _run(axes, subject, way, here[0])
     axes.set_yscale("log")
     axes.set_xlim(0, right)
@@ -59,7 +59,7 @@ def frontier(subject: Subject) -> Figure | str:
     axes.set_ylim(max(2 * float(high), 1.0), low)
     axes.set_xlabel("richness, squared units of the metric")
     axes.set_ylabel(f"lost of Q: {subject.ceilings['Q_enhanced']:.4f} less Q (log, best above)")
-    axes.legend(fontsize=FONT, loc="lower right", framealpha=0.92, edgecolor="none")
+    axes.legend(fontsize=FONT, loc="upper right", framealpha=0.92, edgecolor="none")
     return figure
 
 
@@ -77,7 +77,7 @@ def _targets(axes: Axes, subject: Subject, right: float) -> None:
     richness, q = subject.targets.get("richness"), subject.targets.get("Q_enhanced")
     if richness is not None:
         axes.axvline(richness, color=INK, linestyle="--", linewidth=1)
-        _upright(axes, f"target {richness:g}", richness)
+        _upright(axes, f"target {richness:g}", richness, 0.02)
     lost = None if q is None else subject.ceilings["Q_enhanced"] - q
     if lost is not None and lost > LEAST_LOSS:
         axes.axhline(lost, color=INK, linestyle="--", linewidth=1)
@@ -129,17 +129,17 @@ def _run(axes: Axes, subject: Subject, way: NDArray[np.float64], here: NDArray[n
     )
 
 
-def _upright(axes: Axes, text: str, x: float) -> None:
-    """A label along a vertical line, at its foot."""
+def _upright(axes: Axes, text: str, x: float, height: float) -> None:
+    """A label along a vertical line, at its foot or head."""
     axes.annotate(
         text,
-        (x, 0.02),
+        (x, height),
         xycoords=("data", "axes fraction"),
         xytext=(-2, 0),
         textcoords="offset points",
         rotation=90,
         ha="right",
-        va="bottom",
+        va="bottom" if height < 0.5 else "top",
         fontsize=FONT,
         path_effects=HALO,
     )

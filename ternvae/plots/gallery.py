@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ternvae.checkpoint.durable import write_whole
+from ternvae.plots.projection import PROJECTIONS
 from ternvae.plots.subject import Subject
 
 if TYPE_CHECKING:
@@ -27,12 +29,15 @@ __all__ = [
     "save_picture",
 ]
 
+#: Endings of the names of files.
+FORMATS = ("png", "svg")
+
 #: Natural size: what a figure measures in inches, at this many dots each.
 DOTS_PER_INCH = 150
 
 #: Text becomes outlines, so that an SVG looks the same without the font; its names of parts come
 #: from the salt.
-_STYLE = {
+_STYLE: Mapping[Any, Any] = {
     "svg.hashsalt": "ternvae",
     "svg.fonttype": "path",
     "font.size": 8.5,
@@ -113,6 +118,8 @@ def require_matplotlib() -> None:
 def pictures(
     subject: Subject,
     names: Iterable[str] | None = None,
+    *,
+    projection: str = "tree",
     skipped: Callable[[str, str], object] | None = None,
 ) -> Iterator[tuple[str, Figure]]:
     """Draw pictures of a checkpoint, one after the other.
@@ -120,6 +127,8 @@ def pictures(
     Args:
         subject: what they are of.
         names: which, keys of :data:`PICTURES`; None means all, in their order.
+        projection: how the disk shows more than two dimensions, "tree" or "pca"; see
+            :mod:`ternvae.plots.projection`.
         skipped: called with the name of each picture that cannot be drawn, and why; without it, a
             :class:`SkippedPictureWarning` says so.
 
@@ -127,30 +136,48 @@ def pictures(
         An iterator of names and figures.
 
     Raises:
-        PicturesError: at the call: matplotlib is missing, or there is no picture of that name.
-        TypeError: ``subject`` is no :class:`Subject`.
+        PicturesError: at the call: matplotlib is missing, or there is no such picture, or no such
+            projection.
+        TypeError: ``subject`` is no :class:`Subject`, ``names`` a text or no names, or ``skipped``
+            cannot be called.
     """
     if not isinstance(subject, Subject):
         raise TypeError(
             f"subject must be a Subject, as subject_of gives, got {type(subject).__name__}"
         )
-    wanted = list(PICTURES) if names is None else list(names)
+    if skipped is not None and not callable(skipped):
+        raise TypeError(f"skipped must be a function, got {skipped!r}")
+    if projection not in PROJECTIONS:
+        known = ", ".join(PROJECTIONS)
+        raise PicturesError(f"projection: got {projection!r}, expected one of {known}")
+    wanted = _wanted(names)
+    require_matplotlib()
+    return _drawn(subject, wanted, projection, skipped or _warn)
+
+
+def _wanted(names: Iterable[str] | None) -> list[str]:
+    if names is None:
+        return list(PICTURES)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"names: got {names!r}, expected a list of some of {', '.join(PICTURES)}")
+    wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in PICTURES:
             raise PicturesError(f"names: got {name!r}, expected some of {', '.join(PICTURES)}")
-    require_matplotlib()
-    return _drawn(subject, wanted, skipped or _warn)
+    return wanted
 
 
 def _drawn(
-    subject: Subject, wanted: list[str], skipped: Callable[[str, str], object]
+    subject: Subject,
+    wanted: list[str],
+    projection: str,
+    skipped: Callable[[str, str], object],
 ) -> Iterator[tuple[str, Figure]]:
     for name in wanted:
-        draw: Callable[[Subject], Any] = getattr(
-            importlib.import_module(f"ternvae.plots.{name}"), name
-        )
+        draw = getattr(importlib.import_module(f"ternvae.plots.{name}"), name)
+        how = {"projection": projection} if name == "disk" else {}
         with _own_style():
-            found = draw(subject)
+            found: Figure | str = draw(subject, **how)
         if isinstance(found, str):
             skipped(name, found)
         else:
@@ -173,25 +200,58 @@ def _warn(name: str, why: str) -> None:
 
 
 def caption_of(figure: Figure) -> str:
-    """What a figure shows of its subject, in sentences: its caption, and its alternative text."""
+    """What a figure shows of its subject, and how to read it, in sentences.
+
+    Args:
+        figure: one of :func:`pictures`.
+
+    Raises:
+        PicturesError: matplotlib is missing.
+        TypeError: it is no figure.
+    """
+    require_matplotlib()
+    _check_figure(figure)
     return str(figure.get_label())
 
 
 def save_picture(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG or SVG; the same figure gives the same bytes.
 
+    Its title and caption are in the file, too, as ``Title`` and ``Description``.
+
     Args:
         figure: one of :func:`pictures`.
-        path: a name that ends in ``.png`` or ``.svg``.
+        path: a name that ends in ``.png`` or ``.svg``; the file is replaced if there is one.
 
     Raises:
-        PicturesError: another ending.
-        OSError: the file cannot be written.
+        PicturesError: matplotlib is missing, or ``path`` has another ending.
+        TypeError: ``figure`` is no figure, or ``path`` no path.
+        OSError: the file cannot be written; what was there is as it was.
     """
-    path = Path(path)
-    if path.suffix not in (".png", ".svg"):
+    require_matplotlib()
+    _check_figure(figure)
+    if not isinstance(path, str | Path):
+        raise TypeError(f"path must be a path, got {type(path).__name__}")
+    kind = Path(path).suffix[1:]
+    if kind not in FORMATS:
         raise PicturesError(f"path: got {str(path)!r}, expected a name ending in .png or .svg")
     told = {"Title": figure.get_suptitle(), "Description": caption_of(figure)}
-    undated = {"Date": None} if path.suffix == ".svg" else {}
-    with _own_style():
-        figure.savefig(path, dpi=DOTS_PER_INCH, metadata=told | undated)
+    undated = {"Date": None} if kind == "svg" else {}
+    with _own_style(), warnings.catch_warnings():
+        # Of a name in letters that the font lacks, boxes are good enough.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        write_whole(
+            Path(path),
+            lambda file: figure.savefig(
+                file, format=kind, dpi=DOTS_PER_INCH, metadata=told | undated
+            ),
+        )
+
+
+def _check_figure(figure: object) -> None:
+    from matplotlib.figure import Figure
+
+    if not isinstance(figure, Figure):
+        raise TypeError(
+            f"figure must be a matplotlib Figure, as pictures gives, got {type(figure).__name__}"
+        )

@@ -163,7 +163,9 @@ def _run_of(path: Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return f"{_run_of(path).name}/{path.name}"
+    """The name of the file, and of its run if it lies in one."""
+    in_a_run = path.absolute().parent.name == "checkpoints"
+    return f"{_run_of(path).name}/{path.name}" if in_a_run else path.name
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
