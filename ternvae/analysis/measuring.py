@@ -12,7 +12,7 @@ import math
 import os
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -161,7 +161,13 @@ def check_analysis(name: str, value: object) -> None:
 # --- measuring ------------------------------------------------------------------------------
 
 
-def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = False) -> Analysis:
+def analyze(
+    path: str | PathLike[str],
+    device: str = "cpu",
+    structure: bool = False,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Analysis:
     """Load a checkpoint, measure its model over the whole space and compare with what it says.
 
     The model of a run with ``space.holdout`` is measured in two parts, the seen and the unseen.
@@ -172,12 +178,13 @@ def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = Fa
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
         structure: whether to measure the 3-adic structure, too; see
             :func:`ternvae.metrics.measure_structure`.
+        progress: called after each chunk with the number of sequences embedded in it.
 
     Raises:
         CheckpointError: the file is missing, unreadable or not such a checkpoint, its model does
             not give points of the ball, or one of its targets is not a number.
-        TypeError: ``path`` is not a path, ``device`` not a name of a device, or ``structure`` not a
-            bool.
+        TypeError: ``path`` is not a path, ``device`` not a name of a device, ``structure`` not a
+            bool, or ``progress`` cannot be called.
         ValueError: no such device, its memory is too small for the space, ``path`` is no possible
             name of a file, or ``structure`` of a space of one digit or more than 15.
     """
@@ -191,7 +198,8 @@ def analyze(path: str | PathLike[str], device: str = "cpu", structure: bool = Fa
     targets, doubts = _targets(path, contents["profile"], n_digits)
     check_memory(model.space, model.config["latent_dim"], place)
     holdout = held_out(contents["profile"], model.space)
-    evaluator = Evaluator(model.space, among=None if holdout is None else holdout.is_seen)
+    seen = None if holdout is None else holdout.is_seen
+    evaluator = Evaluator(model.space, among=seen, progress=progress)
     if holdout is not None and "hierarchy_B" in targets:
         ceiling = evaluator.hierarchy_ceiling
         targets["hierarchy_B"] = reachable_hierarchy(targets["hierarchy_B"], ceiling)

@@ -10,7 +10,10 @@ import click
 
 from ternvae import __version__
 from ternvae.cli.analyze import analyze
-from ternvae.cli.outcome import BadInputError, complain, discard_standard_output, interrupted
+from ternvae.cli.completion import completion
+from ternvae.cli.helping import Group
+from ternvae.cli.outcome import BadInputError, complain, discard, interrupted
+from ternvae.cli.plotting import plot
 from ternvae.cli.profiles import profiles
 from ternvae.cli.together import taking_part
 from ternvae.cli.train import train
@@ -21,23 +24,28 @@ from ternvae.config.errors import one_line
 __all__ = ["cli", "main"]
 
 
-class _InGivenOrder(click.Group):
-    """Lists its commands as they were added."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 @click.group(
-    cls=_InGivenOrder,
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=[
+        ("ternvae validate", "is this installation sound?"),
+        ("ternvae train --test-mode", "five epochs, to see it work"),
+        ("ternvae train --run-dir runs/mine", "the real thing, ten seconds on two cores"),
+        ("ternvae analyze runs/mine/checkpoints/best_Q.pt", "measure it anew"),
+    ],
+    epilog="Exit status: 0 done; 1 a check of validate failed; 2 bad input; 3 training stopped "
+    "itself; 130 interrupted, with the state saved.",
 )
 @click.version_option(__version__, prog_name="ternvae")
 def cli() -> None:
-    """Hierarchical representation learning over the 3-adic numbers."""
+    """Hierarchical representation learning over the 3-adic numbers.
+
+    Each command has a --help of its own.
+    """
 
 
-for _command in (train, analyze, validate, profiles):
+#: In the order of the help.
+for _command in (train, analyze, plot, validate, profiles, completion):
     cli.add_command(_command)
 
 
@@ -62,6 +70,6 @@ def _status_of(arguments: list[str]) -> int:
         return interrupted()
     except BrokenPipeError:
         # The reader has gone; keep Python from complaining about it once more at exit.
-        discard_standard_output()
+        discard(sys.stdout)
         return 0
     return status if isinstance(status, int) else 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -18,7 +17,7 @@ __all__ = [
     "STOPPED_ITSELF",
     "BadInputError",
     "complain",
-    "discard_standard_output",
+    "discard",
     "interrupted",
     "leads",
     "several",
@@ -44,10 +43,10 @@ def leads() -> bool:
     return not several() or os.environ.get("RANK", "0") == "0"
 
 
-def usable(function: Callable[..., Result], *arguments: Any) -> Result:
+def usable(function: Callable[..., Result], *arguments: Any, **keywords: Any) -> Result:
     """Call a function whose ``ValueError`` speaks of what the user gave."""
     try:
-        return function(*arguments)
+        return function(*arguments, **keywords)
     except ValueError as error:
         raise BadInputError(str(error)) from error
 
@@ -71,6 +70,6 @@ def interrupted() -> int:
     return complain("interrupted", INTERRUPTED)
 
 
-def discard_standard_output() -> None:
-    """Let nobody read standard output any more, for the reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: TextIO) -> None:
+    """Write nothing any more to where standard output or error goes, for the reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from ternvae.cli.options import check_paths, device_option, option
+from ternvae.cli.completion import (
+    complete_checkpoint,
+    complete_file,
+    complete_folder,
+    complete_key,
+    complete_profile,
+    complete_section,
+)
+from ternvae.cli.helping import Command, key_sections, keys_chosen, write_keys
+from ternvae.cli.options import check_paths, device_option, json_option, option, quiet_option
 from ternvae.cli.outcome import BadInputError, usable
 from ternvae.cli.running import run
 from ternvae.cli.together import in_step
@@ -27,37 +36,85 @@ __all__ = ["train"]
 TEST_EPOCHS = 5
 
 
-def _as_written(value: object) -> str:
-    """A default as it would be written in a profile."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value) or "none"
+class _Train(Command):
+    """Shows the keys of a profile, which are options in all but their number."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        rows = [("--seed, --name, --description", "What run it is")]
+        rows += [(f"--{name}.KEY", text) for name, text in key_sections().items()]
+        with formatter.section("Keys of a profile (each of them: --help-keys)"):
+            formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [*super().shell_complete(ctx, incomplete), *complete_key(ctx, incomplete)]
 
 
-class _TrainCommand(click.Command):
-    """Lists the keys of a profile in the help; they are options in all but their number."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            (f"--{key}", f"{info.description}  [default: {_as_written(info.default)}]")
-            for key, info in profile_keys().items()
-        ]
-        with formatter.section(
-            "Keys of a profile, each as --SECTION.KEY VALUE (defaults before "
-            "any profile is applied)"
-        ):
-            formatter.write_dl(rows, col_max=44)
+def _help_keys(ctx: click.Context, param: click.Parameter, chosen: str | None) -> None:
+    if chosen is None or ctx.resilient_parsing:
+        return
+    formatter = ctx.make_formatter()
+    write_keys(formatter, keys_chosen(chosen))
+    click.echo(formatter.getvalue().rstrip("\n"))
+    ctx.exit()
 
 
 @click.command(
-    cls=_TrainCommand,
+    cls=_Train,
+    options_metavar="[OPTIONS] [--SECTION.KEY VALUE]...",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    examples=[
+        ("ternvae train", "the default profile, into a new folder in runs/"),
+        ("ternvae train --profile hierarchy_focused --seed 3 --run-dir runs/mine", "another one"),
+        ("ternvae train --space.n_digits 6 --training.batch_size 243", "a space of 3^6 sequences"),
+        ("ternvae train --checkpoint runs/mine/checkpoints/last.pt", "go on with a run"),
+        ("ternvae train --help-keys training", "what --training.KEY can be"),
+        (
+            'best=$(ternvae train --quiet --run-dir runs/mine) && ternvae analyze "$best"',
+            "a script",
+        ),
+    ],
 )
-@option("--config", metavar="FILE", help="YAML file of overrides; wins over the profile.")
-@option("--profile", metavar="NAME", help=f"Shipped profile.  [default: {DEFAULT_PROFILE}]")
+@option(
+    "--profile",
+    metavar="NAME",
+    help=f"Shipped profile.  [default: {DEFAULT_PROFILE}]",
+    shell_complete=complete_profile,
+)
+@option(
+    "--config",
+    metavar="FILE",
+    help="YAML file of overrides; wins over the profile.",
+    shell_complete=complete_file,
+)
 @click.option("--test-mode", is_flag=True, help="Five epochs, all metrics after each.")
-@option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of an earlier run.")
-@option("--run-dir", metavar="DIR", help="Folder of the run.  [default: a new one in runs/]")
-@option("--seed", metavar="N", help="Seed of every random draw of the run.")
+@option("--seed", metavar="N", help="Seed of every random draw of the run.  [default: 0]")
+@option(
+    "--run-dir",
+    metavar="DIR",
+    help="Folder of the run.  [default: a new one in runs/]",
+    shell_complete=complete_folder,
+)
+@option(
+    "--checkpoint",
+    metavar="FILE",
+    help="Go on from this checkpoint of an earlier run.",
+    shell_complete=complete_checkpoint,
+)
 @device_option
+@quiet_option("Print the path of the best checkpoint alone; warnings and errors on stderr.")
+@json_option("Print one JSON object at the end; what is said on the way, on stderr.")
+@click.option(
+    "--help-keys",
+    metavar="[SECTION]",
+    is_flag=False,
+    flag_value="all",
+    is_eager=True,
+    expose_value=False,
+    callback=_help_keys,
+    shell_complete=complete_section,
+    help="Show all keys of a profile, or those of a section, and exit.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -68,10 +125,13 @@ def train(
     run_dir: str | None,
     seed: str | None,
     device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Train a model and keep the run in a folder.
 
-    Precedence: defaults < profile < config file < command line.
+    Every key of a profile can be set, too: --training.lr 1e-3.  Precedence: defaults < profile <
+    config file < command line.
     """
     with in_step():
         check_paths(("--config", config), ("--checkpoint", checkpoint), ("--run-dir", run_dir))
@@ -86,7 +146,7 @@ def train(
         else:
             resolved = _profile_to_resume(checkpoint, profile, config, overrides)
             folder = Path(run_dir) if run_dir else _folder_of(checkpoint)
-    return run(resolved, folder, device, checkpoint)
+    return run(resolved, folder, device, checkpoint, quiet=quiet, as_json=as_json)
 
 
 def _key_overrides(ctx: click.Context) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ternvae.checkpoint import CheckpointError
 from ternvae.checkpoint.arguments import file_path
 from ternvae.config import Profile
 from ternvae.padic import TernarySpace
+from ternvae.trainer.bar import RunBar
 from ternvae.trainer.holding_out import check_source, measure_unseen
 from ternvae.trainer.judging import judged
 from ternvae.trainer.keeping import Keeper
@@ -204,12 +203,13 @@ class Trainer:
         first, last = self.progress.epoch + 1, self.profile.training.epochs
         self.processes.check_equal(self.model.state_dict())
         self.progress.start_clock()
-        hidden = not (self._progress_bar and self.processes.leads)
-        for epoch in tqdm(range(first, last + 1), unit="epoch", disable=hidden, leave=False):
-            self._epoch(epoch)
-            self.monitor.check_written()
-            if self.steps.done or (self._is_stopping() and epoch < last):
-                return "interrupted"
+        shown = self._progress_bar and self.processes.leads
+        with RunBar(self.progress, self.steps, shown=shown) as self._bar:
+            for epoch in range(first, last + 1):
+                self._epoch(epoch)
+                self.monitor.check_written()
+                if self.steps.done or (self._is_stopping() and epoch < last):
+                    return "interrupted"
         return None
 
     def _guarded(self, part: Callable[[], str | None]) -> str | None:
@@ -235,7 +235,7 @@ class Trainer:
             self.optimisation.freeze(**self.optimisation.frozen)
         else:
             self._freeze(epoch)
-        losses = self.steps.run(epoch, self._is_stopping)
+        losses = self.steps.run(epoch, self._bar.moving(self._is_stopping))
         if losses is None:
             return
         self._check_state(epoch)
