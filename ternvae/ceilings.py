@@ -21,6 +21,9 @@ _MAX_DIGITS = 20
 def ceilings(n_digits: int) -> dict[str, float]:
     """Largest values that the rank statistics can reach over the space of 3^n_digits sequences.
 
+    The bounds of docs/theory.md, theorems 1, 2 and 7, with the sizes of the levels, of the classes
+    of ``|v_i - v_j|`` and of the 3-adic spheres.
+
     Args:
         n_digits: number of ternary digits, 1 to 20.
 
@@ -48,6 +51,9 @@ def ceilings(n_digits: int) -> dict[str, float]:
 
 def spearman_ceiling(group_sizes: Sequence[int]) -> float:
     """Largest Spearman coefficient between a variable with ties and one without.
+
+    ``sqrt(1 - sum_g (t_g^3 - t_g) / (M^3 - M))``: docs/theory.md, theorem 1, after Kendall &
+    Gibbons 1990, chapter 3.
 
     Args:
         group_sizes: sizes t_g of the groups of equal values; M is their sum and at least 2.

@@ -48,7 +48,6 @@ at most (m - 1) / (4 (m + 1)), too, so that the order keeps the larger part of i
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +64,7 @@ from ternvae.baselines.arguments import (
 from ternvae.manifolds import PoincareBall
 from ternvae.metrics.arguments import check_branch, check_space
 from ternvae.padic import TernarySpace
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = ["DEFAULT_RATIO", "LinearUltrametric", "linear_ultrametric"]
 
@@ -89,6 +89,7 @@ _LEAST_DISTANCE = 1e-100
 class LinearUltrametric:
     """The linear embedding as a model: ``ball``, ``embed`` and ``decode``, nothing stored.
 
+    The code of docs/theory.md, theorem 6, or on a horosphere that of theorem 7.
     Satisfies :class:`ternvae.metrics.EmbeddingModel`, for spaces of any size.
 
     Args:
@@ -211,8 +212,12 @@ class LinearUltrametric:
                 "float64; leave it out"
             )
 
-    def embed(self, sequences_or_indices: Any, branch: str = "B") -> Tensor:
-        """The points of indices (batch,) or sequences (batch, n); both branches are the same.
+    def embed(self, sequences_or_indices: WholeNumbers, branch: str = "B") -> Tensor:
+        """The points of sequences.
+
+        Args:
+            sequences_or_indices: (batch,) indices or (batch, n) sequences in {-1, 0, 1}.
+            branch: "A" or "B", which are the same.
 
         Returns:
             (batch, dim) float64, on the device of a tensor, else on the CPU.
@@ -291,10 +296,11 @@ def linear_ultrametric(
     ratio: float = DEFAULT_RATIO,
     scale: float | None = None,
     horosphere: bool = False,
-    indices: Any = None,
+    indices: WholeNumbers | None = None,
 ) -> Tensor:
     """The points of :class:`LinearUltrametric`; :mod:`ternvae.baselines.linear` has the formula.
 
+    The code of docs/theory.md, theorem 6, or on a horosphere that of theorem 7.
     Distances are ordered strictly as the 3-adic ones and radii fall strictly with the valuation, so
     hierarchy and ultrametric_corr are at their ceilings and triplet_accuracy is 1, in any dimension
     from 2 on, with the default scale.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from ternvae.baselines.arguments import as_sequences, check_ball, check_points
 from ternvae.manifolds import PoincareBall
 from ternvae.metrics.arguments import check_branch, check_space
 from ternvae.padic import TernarySpace
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = ["PointTable"]
 
@@ -63,8 +63,15 @@ class PointTable:
             )
         self._decode = decode
 
-    def embed(self, sequences_or_indices: Any, branch: str = "B") -> Tensor:
-        """The points of indices (batch,) or sequences (batch, n); both branches are the same.
+    def embed(self, sequences_or_indices: WholeNumbers, branch: str = "B") -> Tensor:
+        """The points of sequences, by definition the rows of the table.
+
+        Args:
+            sequences_or_indices: (batch,) indices or (batch, n) sequences in {-1, 0, 1}.
+            branch: "A" or "B", which are the same.
+
+        Returns:
+            (batch, dim), of the dtype of the table and on its device.
 
         Raises:
             ValueError: a value outside the space, another shape or an unknown branch.
@@ -74,11 +81,14 @@ class PointTable:
         return self.points[rows.to(self.points.device)]
 
     def decode(self, points: Tensor, branch: str = "B") -> Tensor:
-        """The sequences of the nearest points, (batch, n) int64 in {-1, 0, 1}.
+        """The sequences of the nearest points, by definition, or what ``decode`` says instead.
 
         Args:
             points: (batch, dim) points of the ball.
             branch: "A" or "B", which are the same.
+
+        Returns:
+            (batch, n) int64 in {-1, 0, 1}.
 
         Raises:
             TypeError: no tensor of float32 or float64.

@@ -44,7 +44,7 @@ _ROUNDS = 12
 def sarkar(
     space: TernarySpace, ball: PoincareBall, dim: int = 2, *, edge_length: float | None = None
 ) -> Tensor:
-    """The leaves of the tree of the space, by Sarkar's construction; leaf 0 is the origin.
+    """The leaves of the tree of the space, by Sarkar's construction (2011); leaf 0 is the origin.
 
     With n = 9, paths have up to 18 edges.  ``max_radius`` 0.95 is 3.66 curvature radii, so the tree
     has to be squeezed to edges of a fraction of one, where branches fold over each other; without a

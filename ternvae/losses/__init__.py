@@ -64,12 +64,14 @@ LEAST_LEVEL_SHARE = 0.5
 def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
     """Coverage term: mean negative log-likelihood of a sequence, in nats.
 
+    Up to its sign the first term of the evidence lower bound (Kingma & Welling 2014, section 2.2).
+
     Args:
         logits: (batch, n, 3) unnormalised log-probabilities of the digits -1, 0, 1.
         sequences: (batch, n) integers in {-1, 0, 1}.
 
     Returns:
-        Scalar; the sum over digits, averaged over the batch.
+        Scalar in nats; the sum over digits, averaged over the batch.
 
     Check-free in its values: NaN gives NaN, and digits outside {-1, 0, 1} are what torch's cross
     entropy makes of them, on a CPU an ``IndexError``.
@@ -91,14 +93,17 @@ def reconstruction_loss(logits: Tensor, sequences: Tensor) -> Tensor:
 
 
 def kl_loss(posterior_log_prob: Tensor, prior_log_prob: Tensor) -> Tensor:
-    """One-sample estimate of KL(posterior || prior) in nats, averaged over the batch.
+    """One-sample estimate of ``KL(posterior || prior)`` in nats, averaged over the batch.
+
+    The other term of the bound, by the Monte Carlo estimator of Kingma & Welling 2014, section 2.3,
+    for there is no closed form for wrapped normals.
 
     Args:
         posterior_log_prob: (batch,) log q(z | x) at a sample z of q.
         prior_log_prob: (batch,) log p(z) at the same sample.
 
     Returns:
-        Scalar; unbiased for the divergence, so single values may be negative.
+        Scalar in nats; unbiased for the divergence, so single values may be negative.
 
     Check-free in its values: what is not finite makes the mean not finite.
 
@@ -117,11 +122,15 @@ def shell_offset(
 ) -> Tensor:
     """Signed distance of each radius from the centre of its level's shell, in shell widths.
 
+    ``r / s - (n - v + 1/2)`` with the shells of docs/model.md, "The objective", ``s = radius_max /
+    (n + 1)`` wide.
+
     Args:
-        radius: (batch,) hyperbolic radii.
+        radius: (batch,) hyperbolic radii, units of the metric.
         valuation: (batch,) integers in 0..n_digits.
         n_digits: number of ternary digits n.
-        radius_max: hyperbolic radius of the region in use, same units as ``radius``.
+        radius_max: hyperbolic radius of the region in use, same units as ``radius``; a number or a
+            0-dim tensor.
 
     Returns:
         (batch,) offsets; within +-1/2 a point is inside its own shell.
@@ -142,7 +151,7 @@ def shell_offset(
 
 
 def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Tensor:
-    """Indicator matrix (batch, n + 1): which level each row belongs to.
+    """Indicator matrix: which level each row belongs to, by definition of the levels.
 
     Sums over levels are products with this matrix: no loop, and the order of summation is fixed on
     every device, which atomic scatter-adds do not give.
@@ -152,6 +161,9 @@ def level_membership(valuation: Tensor, n_digits: int, dtype: torch.dtype) -> Te
             belongs to no level.
         n_digits: number of ternary digits n.
         dtype: floating-point dtype of the matrix.
+
+    Returns:
+        (batch, n + 1), 1 in the column of the row's valuation and 0 elsewhere.
 
     Raises:
         TypeError: valuations that are not int64, or another argument of the wrong kind.
@@ -234,6 +246,8 @@ def _richness(sums: _Sums, scale: Tensor | float) -> Tensor:
 def hierarchy_loss(offset: Tensor, membership: Tensor) -> Tensor:
     """Order of the levels: mean squared offset from the shell centre, a mean over the levels.
 
+    The term is defined in docs/model.md, "The objective".
+
     Pointwise on purpose.  A loss on the level means alone lets the levels overlap.  Half of a
     level's weight is that of any level, half its share of the sequences: richness counts levels and
     rank correlations count sequences.  Were the weights equal, hierarchy and richness would have
@@ -261,9 +275,9 @@ def separation_loss(
 ) -> Tensor:
     """Distinction of the levels: how far points reach into the margin of their shell.
 
-    A hinge, zero exactly where neighbouring levels are at least ``2 * margin`` shell widths apart.
-    A sum over the levels, not a mean: each border is a constraint of its own, and one that is
-    violated must not count for less because there are many.
+    Defined in docs/model.md, "The objective": a hinge, zero exactly where neighbouring levels are
+    at least ``2 * margin`` shell widths apart.  A sum over the levels, not a mean: each border is a
+    constraint of its own, and one that is violated must not count for less because there are many.
 
     Args:
         offset: (batch,) from :func:`shell_offset`.
@@ -287,12 +301,13 @@ def separation_loss(
 def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor:
     """Diversity inside the levels: shortfall of the variance of the radius against a floor.
 
-    Two hinges.  The mean over levels, which is what richness measures, must reach the floor; and
+    Two hinges, defined in docs/model.md, "The objective".  The mean over levels, which is what
+    richness measures, must reach the floor; and
     no single level may fall below ``LEAST_LEVEL_SHARE`` of it, so that none collapses.  Between the
     two, spread goes where it costs the order of the levels least.
 
     Args:
-        radius: (batch,) hyperbolic radii.
+        radius: (batch,) hyperbolic radii, units of the metric.
         membership: (batch, n + 1) from :func:`level_membership`.
         floor: wanted richness, the mean over all n + 1 levels of the variance within the level.
             The deepest level has one point and no variance, so the others aim at
@@ -317,7 +332,13 @@ def richness_loss(radius: Tensor, membership: Tensor, *, floor: float) -> Tensor
 
 
 class GeometryLosses(NamedTuple):
-    """The three terms on radii, unweighted; holds what it is given, check-free."""
+    """The three terms on radii, unweighted; holds what it is given, check-free.
+
+    Attributes:
+        hierarchy: scalar, :func:`hierarchy_loss`.
+        richness: scalar, :func:`richness_loss`.
+        separation: scalar, :func:`separation_loss`.
+    """
 
     hierarchy: Tensor
     richness: Tensor
@@ -336,12 +357,16 @@ def geometry_losses(
 ) -> GeometryLosses:
     """All terms on the radii of one batch, from one set of sums over its levels.
 
+    Those of :func:`hierarchy_loss`, :func:`richness_loss` and :func:`separation_loss`, which are
+    defined in docs/model.md, "The objective".
+
     Args:
         radius: (batch,) hyperbolic radii, units of the metric.
         valuation: (batch,) integers in 0..n_digits.
         n_digits: number of ternary digits n.
-        radius_max: hyperbolic radius of the region in use.
-        richness_floor: see :func:`richness_loss`; a 0-dim tensor must be positive.
+        radius_max: hyperbolic radius of the region in use, units of the metric; a number or a 0-dim
+            tensor.
+        richness_floor: see :func:`richness_loss`; a number, or a 0-dim tensor that is positive.
         margin: see :func:`separation_loss`.
         total: given the sums of these rows, (n + 1, 4) in float64, gives those of the whole batch,
             where several processes share it; its gradient passes as it is.

@@ -50,8 +50,8 @@ def ultrametric_loss(
         between: (pairs,) int64 valuations v(i - j) in 0..n.  A pair of n is a sequence and itself:
             it says nothing, and counts as 0.
         thresholds: (n - 1,) for t = 1..n-1, in units of :func:`log_chord`.
-        c: the ball has curvature -c.
-        temperature: T > 0.
+        c: the ball has curvature -c; c > 0, a number or a 0-dim tensor.
+        temperature: T > 0, in units of :func:`log_chord`.
 
     Returns:
         Scalar in nats, the sum over thresholds averaged over the pairs; 0 without pairs.

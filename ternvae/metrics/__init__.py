@@ -27,9 +27,11 @@ from ternvae.metrics.paths import MonotoneChange, monotone_change
 from ternvae.metrics.ranks import spearman
 from ternvae.metrics.results import (
     COLLAPSE_TOLERANCE,
+    Ball,
     CollapsedLevelsWarning,
     EmbeddingModel,
     Metrics,
+    RadialBall,
     collapse_excess,
     metric_names,
 )
@@ -45,6 +47,7 @@ __all__ = [
     "EXACT_DIGITS",
     "SAMPLE_SEED",
     "SAMPLE_SIZE",
+    "Ball",
     "CollapsedLevelsWarning",
     "Distortion",
     "EmbeddingModel",
@@ -53,6 +56,7 @@ __all__ = [
     "LevelFrequencies",
     "Metrics",
     "MonotoneChange",
+    "RadialBall",
     "SiblingRetrieval",
     "Stretch",
     "Structure",
@@ -77,7 +81,7 @@ __all__ = [
 def evaluate(
     model: EmbeddingModel, space: TernarySpace, indices: WholeNumbers | None = None
 ) -> Metrics:
-    """Score a model over the whole space, or over a part of it.
+    """Score a model over the whole space, or over a part of it, as defined in docs/metrics.md.
 
     Within a part, pairs and triples have all their sequences in it, and each level weighs as in the
     whole space, so that the ceilings stay what they are.
@@ -118,11 +122,14 @@ def evaluation_bytes(space: TernarySpace, latent_dim: int) -> int:
     """About how much memory :func:`evaluate` takes at its peak, beyond the model and its samples.
 
     A few numbers for each measured row, the points of the space where they are few enough to be
-    kept, and what is computed in one chunk.
+    kept, and what is computed in one chunk: an estimate by definition of these, not a measurement.
 
     Args:
         space: the space of sequences.
         latent_dim: dimension of the ball.
+
+    Returns:
+        Bytes.
 
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`.

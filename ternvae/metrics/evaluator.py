@@ -28,6 +28,7 @@ from ternvae.metrics.results import (
     CollapsedLevelsWarning,
     EmbeddingModel,
     Metrics,
+    RadialBall,
     collapse_excess,
     metric_names,
 )
@@ -55,6 +56,8 @@ EXACT_DIGITS = 15
 
 class Evaluator:
     """Scores models over one space; keeps the fixed samples and their 3-adic ranks.
+
+    What it measures is defined in docs/metrics.md.
 
     Coverage, hierarchy, richness and the level means are exact over all N sequences up to
     ``exact_up_to`` digits; beyond, they come from ``sample_size`` rows of the first level, half as
@@ -155,7 +158,11 @@ class Evaluator:
         }
 
     def __call__(self, model: EmbeddingModel) -> Metrics:
-        """Return all metrics of ``model``; see :func:`evaluate`, also for what it raises."""
+        """Return all metrics of ``model``. As in :func:`ternvae.metrics.evaluate`.
+
+        Args:
+            model: what is measured.
+        """
         check_model(model)
         values = {**self.branch_a(model), **self.branch_b(model)}
         names = [name for name in metric_names(self.space.n_digits) if name in values]
@@ -173,6 +180,9 @@ class Evaluator:
         the ball; and ``points_valid_A``, 1 if every point is finite and inside ``max_radius``, else
         0.  What comes from a sample has its standard error beside it, as ``standard_error_of_`` and
         its name.
+
+        Args:
+            model: what is measured, see :func:`evaluate`.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -206,6 +216,9 @@ class Evaluator:
         ``max_radius`` allows; and ``points_valid``, 1 if every point is finite and inside
         ``max_radius``, else 0.  What comes from a sample has its standard error beside it, as
         ``standard_error_of_`` and its name.
+
+        Args:
+            model: what is measured, see :func:`evaluate`.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -261,13 +274,24 @@ class Evaluator:
     # --- parts of it ------------------------------------------------------------------------
 
     def chunks(self) -> Iterator[Tensor]:
-        """The indices of the measured rows, a chunk at a time; all where rows are exact."""
+        """The indices of the measured rows, a chunk at a time; all where rows are exact.
+
+        Yields:
+            (rows,) int64.
+        """
         total = self._rows.total
         for start in range(0, total, ROWS_PER_CHUNK):
             yield self._rows.chunk(start, min(start + ROWS_PER_CHUNK, total))
 
     def embed(self, model: EmbeddingModel, branch: str) -> Tensor:
-        """Points of all that is measured, (rows, latent_dim) in float64, on the model's device.
+        """Points of all that is measured.
+
+        Args:
+            model: what is measured, see :func:`evaluate`.
+            branch: "A" or "B".
+
+        Returns:
+            (rows, latent_dim) in float64, on the model's device.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -286,7 +310,14 @@ class Evaluator:
 
     @torch.no_grad()
     def level_radii(self, model: EmbeddingModel, branch: str) -> list[NDArray[np.float64]]:
-        """The radii of each measured level in ascending order: n + 1 arrays, or fewer of a part.
+        """The radii of each measured level in ascending order.
+
+        Args:
+            model: what is measured, see :func:`evaluate`.
+            branch: "A" or "B".
+
+        Returns:
+            n + 1 arrays (rows,), or fewer of a part, in units of the metric.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -300,6 +331,10 @@ class Evaluator:
     @torch.no_grad()
     def coverage(self, model: EmbeddingModel, branch: str) -> float:
         """Share of the sequences that survive encode, ball, decode with every digit right.
+
+        Args:
+            model: what is measured, see :func:`evaluate`.
+            branch: "A" or "B".
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -347,7 +382,7 @@ class Evaluator:
 
     def _pair_columns(
         self,
-        ball: Any,
+        ball: RadialBall,
         points: Callable[[Tensor], Tensor],
         probe: Tensor,
         kept: bool,
@@ -375,7 +410,7 @@ class Evaluator:
         return gaps.numpy(), survey.sum(distances, everything=kept).cpu().numpy()
 
     def _triplet_accuracy(
-        self, ball: Any, points: Callable[[Tensor], Tensor], probe: Tensor, kept: bool
+        self, ball: RadialBall, points: Callable[[Tensor], Tensor], probe: Tensor, kept: bool
     ) -> float:
         triples, survey = self._triples, self._surveyor
         if not len(triples):

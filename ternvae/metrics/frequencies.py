@@ -42,6 +42,8 @@ class LevelFrequencies:
 def level_frequencies(sequences: WholeNumbers, space: TernarySpace) -> LevelFrequencies:
     """Compare how many of the sequences are of each level with the sizes of the levels.
 
+    Pearson's chi-square test, cells joined after Cochran 1954, section 2.
+
     Args:
         sequences: (count, n_digits) entries in {-1, 0, 1}.
         space: their space.

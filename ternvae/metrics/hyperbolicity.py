@@ -18,13 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ternvae.metrics.arguments import positive
 from ternvae.metrics.leaves import checked_points, checked_seed, generator_for
+from ternvae.metrics.results import Ball
 
 __all__ = ["QUADRUPLES", "Hyperbolicity", "gromov_hyperbolicity"]
 
@@ -62,10 +62,11 @@ class Hyperbolicity:
 
 @torch.no_grad()
 def gromov_hyperbolicity(
-    points: Tensor, ball: Any, *, quadruples: int = QUADRUPLES, seed: int = 0
+    points: Tensor, ball: Ball, *, quadruples: int = QUADRUPLES, seed: int = 0
 ) -> Hyperbolicity:
     """Delta of the four-point condition over all quadruples of points, or over some drawn.
 
+    (S1 - S2) / 2 of the module's text (Gromov 1987, section 1).
     It looks at distances alone, not at which sequence a point is of: an embedding of another tree
     has small values, too.
 
@@ -97,7 +98,7 @@ def gromov_hyperbolicity(
             (ball.dist(corners[a], corners[b]), ball.dist(corners[c], corners[d]))
             for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
         )
-        sums = torch.stack([sum(first), sum(second), sum(third)]).sort(0).values
+        sums = torch.stack([a + b for a, b in (first, second, third)]).sort(0).values
         delta = (sums[2] - sums[1]) / 2
         count += len(delta)
         total += float(delta.sum())

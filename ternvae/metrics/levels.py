@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 def richness(radius: ArrayLike, valuation: ArrayLike, n_digits: int) -> float:
     """Mean over the n + 1 levels of the population variance of the radius within the level.
 
+    The definition of docs/metrics.md.
+
     Args:
         radius: (M,) hyperbolic radii, units of the metric, finite and not negative; M >= 1.
         valuation: (M,) valuations in 0..n_digits.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ternvae.metrics.arguments import positive
 from ternvae.metrics.leaves import Leaves, checked_seed, curvature, generator_for
+from ternvae.metrics.results import Ball
 from ternvae.padic import TernarySpace
 from ternvae.padic.arguments import WholeNumbers
 
@@ -64,7 +64,7 @@ class SiblingRetrieval:
 @torch.no_grad()
 def sibling_retrieval(
     points: Tensor,
-    ball: Any,
+    ball: Ball,
     space: TernarySpace,
     *,
     indices: WholeNumbers | None = None,
@@ -73,6 +73,7 @@ def sibling_retrieval(
 ) -> SiblingRetrieval:
     """Share of sequences whose nearest neighbour lies in the smallest 3-adic ball around them.
 
+    Defined in docs/metrics.md, "Structure: measures beyond these".
     In a whole space that ball holds the two siblings with v(i - j) = n - 1; among some sequences,
     all with the largest v(i - j) there is.  A sibling must be nearer than every other point by a
     relative 1e-9: ties are misses.  Each anchor is compared with all points.
@@ -133,7 +134,7 @@ class _Search:
         ball: measures distances.
     """
 
-    def __init__(self, leaves: Leaves, ball: Any) -> None:
+    def __init__(self, leaves: Leaves, ball: Ball) -> None:
         self.points, self.ball, self.c = leaves.points, ball, curvature(ball)
         square = self.points.square().sum(-1, keepdim=True)
         self.gap = 1 - self.c * square

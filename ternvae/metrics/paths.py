@@ -38,7 +38,8 @@ def monotone_change(sequences: WholeNumbers) -> MonotoneChange:
     """The share of paths of sequences that leave one end and arrive at the other without a detour.
 
     A sequence is at distance 3^-(entries before the first one that differs) from an end, so leaving
-    without a detour is to lose them for good, and arriving is to keep what has been gained.
+    without a detour is by definition to lose them for good, and arriving to keep what has been
+    gained.
 
     Args:
         sequences: (paths, steps, n_digits) entries in {-1, 0, 1}; the ends are the first and the

@@ -41,6 +41,8 @@ _NEGLIGIBLE_TIES = 1e-13
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's rank correlation with midranks for ties; NaN when either side is constant.
 
+    Pearson's coefficient of the midranks (Kendall & Gibbons 1990, chapter 3).
+
     Args:
         x: (M,) numbers, M >= 1; an infinite one ranks first or last.
         y: (M,) numbers.

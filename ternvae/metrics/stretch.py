@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ternvae.metrics.arguments import positive
 from ternvae.metrics.leaves import Leaves, checked_seed, generator_for
+from ternvae.metrics.results import Ball
 from ternvae.padic import TernarySpace
 from ternvae.padic.arguments import WholeNumbers
 
@@ -82,7 +83,7 @@ class Distortion:
 @torch.no_grad()
 def distortion(
     points: Tensor,
-    ball: Any,
+    ball: Ball,
     space: TernarySpace,
     *,
     indices: WholeNumbers | None = None,
@@ -90,6 +91,8 @@ def distortion(
     seed: int = 0,
 ) -> Distortion:
     """Worst and average distortion of the distances in the ball, against two metrics.
+
+    Those of the module's text, after Sala et al. 2018, section 2.
 
     Of more than ``pairs`` pairs, each level v(i - j) gets an equal share, small levels complete,
     because deep levels decide the worst case and are rare among all pairs; averages weigh the
@@ -161,7 +164,7 @@ class _PairsOfLevel:
         self._ends = leaves.level(rows, level).size.cumsum(0)
         self.count = int(self._ends[-1]) // 2
 
-    def distances(self, ball: Any, count: int, generator: torch.Generator) -> Tensor:
+    def distances(self, ball: Ball, count: int, generator: torch.Generator) -> Tensor:
         """(count,) distances in the ball: of all pairs, or of some drawn uniformly."""
         points, found = self.leaves.points, []
         everything = count == self.count

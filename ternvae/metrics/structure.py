@@ -43,6 +43,7 @@ def measure_structure(
 ) -> Structure:
     """Measure the points that a model gives to the whole space.
 
+    The four measures of docs/metrics.md, "Structure: measures beyond these".
     All points are held at once, in about four times the memory that they take in float64.
 
     Args:

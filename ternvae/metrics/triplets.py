@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ternvae.metrics.arguments import positive
 from ternvae.metrics.leaves import Leaves, checked_seed, generator_for
+from ternvae.metrics.results import Ball
 from ternvae.padic import TernarySpace
 from ternvae.padic.arguments import WholeNumbers
 
@@ -59,7 +59,7 @@ class TripletTable:
 @torch.no_grad()
 def triplet_table(
     points: Tensor,
-    ball: Any,
+    ball: Ball,
     space: TernarySpace,
     *,
     indices: WholeNumbers | None = None,
@@ -68,6 +68,7 @@ def triplet_table(
 ) -> TripletTable:
     """Share of triples in which the 3-adically closer of two is the closer one, by levels.
 
+    Defined in docs/metrics.md, "Structure: measures beyond these".
     In a cell, i is uniform over the sequences that have others at both levels (in a whole space
     all have), and j and k are uniform over those.  A tie is a miss.  Up to 243 sequences, all
     triples are compared; else ``triples`` are drawn, the same number for each cell, and the
@@ -119,7 +120,7 @@ def _tables(n: int) -> tuple[Tensor, Tensor]:
     return torch.full((n, n), math.nan, dtype=torch.float64), torch.zeros(n, n, dtype=torch.int64)
 
 
-def _all(leaves: Leaves, ball: Any) -> tuple[Tensor, Tensor]:
+def _all(leaves: Leaves, ball: Ball) -> tuple[Tensor, Tensor]:
     """The mean over i of the share of pairs (j, k), from all triples."""
     n, size, device = leaves.n_digits, len(leaves), leaves.keys.device
     rows = torch.arange(size, device=device)
@@ -145,7 +146,7 @@ def _all(leaves: Leaves, ball: Any) -> tuple[Tensor, Tensor]:
 
 
 def _drawn(
-    leaves: Leaves, ball: Any, triples: int, generator: torch.Generator
+    leaves: Leaves, ball: Ball, triples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The same from a sample with as many triples in each cell."""
     n, device = leaves.n_digits, leaves.keys.device
