@@ -72,10 +72,10 @@ def _panel(axes: Axes, subject: Subject, epochs: Floats, names: Sequence[str]) -
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontsize=FONT)
     if names == ("loss",):
         _logarithmic(axes, shown)
-    else:
+    elif shown:
         _lines(axes, subject, names[-1], shown)
     if len(names) > 1:
-        axes.legend(fontsize=FONT, loc="center right", frameon=False, handlelength=2.2)
+        axes.legend(fontsize=FONT, loc="best", framealpha=0.9, edgecolor="none", handlelength=2.2)
     if subject.epoch is not None and len(epochs) > 1 and epochs[0] <= subject.epoch < epochs[-1]:
         axes.axvline(subject.epoch, color=GREY, linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -96,8 +96,6 @@ def _lines(axes: Axes, subject: Subject, name: str, shown: list[float]) -> None:
     target, ceiling = subject.targets.get(name), _ceiling(subject, name)
     marks = [mark for mark in (target, ceiling) if mark is not None and math.isfinite(mark)]
     values = shown + marks
-    if not values:
-        return
     low, high = min(values), max(values)
     pad = max(0.16 * (high - low), (_LEAST_HEIGHT * abs(high) - (high - low)) / 2, 1e-9)
     axes.set_ylim(low - pad, high + pad)
@@ -107,9 +105,17 @@ def _lines(axes: Axes, subject: Subject, name: str, shown: list[float]) -> None:
     if target is not None:
         # On the side where the curve is not, at its end.
         up = shown[-1:] < [target] or (one and target > 0)
-        _mark(axes, target, f"{'target and ceiling' if one else 'target'} {target:g}", "--", up=up)
+        _mark(axes, target, _told(target, ceiling if one else None), "--", up=up)
     if ceiling is not None and math.isfinite(ceiling) and not one:
-        _mark(axes, ceiling, f"ceiling {round(ceiling, 4):g}", "-.", up=name != "hierarchy_B")
+        _mark(axes, ceiling, f"ceiling {ceiling:.5g}", "-.", up=name != "hierarchy_B")
+
+
+def _told(target: float, ceiling: float | None) -> str:
+    """A target, and a ceiling that is too near for a label of its own."""
+    goal, limit = f"{target:g}", f"{ceiling:.4g}" if ceiling is not None else ""
+    if not limit:
+        return f"target {goal}"
+    return f"target and ceiling {goal}" if goal == limit else f"target {goal}, ceiling {limit}"
 
 
 def _mark(axes: Axes, at: float, label: str, dashes: str, *, up: bool) -> None:

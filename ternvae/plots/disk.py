@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from ternvae.plots.frame import FONT, GREY, HALO, INK, framed, level_colours, on_top
+from ternvae.plots.frame import FONT, GREY, HALO, INK, framed, level_colours, of_what, on_top
 from ternvae.plots.geodesics import Node, arc, tree_nodes
 from ternvae.plots.projection import project
 from ternvae.plots.subject import Subject
@@ -24,6 +24,9 @@ Chart = Callable[[Floats], Floats]
 
 #: Deepest classes of the tree: modulo 3^4, 121 nodes.
 DEPTH = 4
+
+#: Edges of the disk that are shorter have no room for a name.
+_SHORTEST = 0.3
 
 #: More points than this are one image inside an SVG.
 MOST_VECTORS = 5000
@@ -89,7 +92,7 @@ def _draw(axes: Axes, subject: Subject, points: Floats, nodes: list[Node], chart
     axes.scatter(
         place[:, 0],
         place[:, 1],
-        s=2 + 1.8 * level,
+        s=(2 + 1.8 * level) * np.clip(np.sqrt(3000 / len(level)), 1, 5),
         c=colours[level],
         linewidths=0,
         rasterized=len(place) > MOST_VECTORS,
@@ -99,8 +102,9 @@ def _draw(axes: Axes, subject: Subject, points: Floats, nodes: list[Node], chart
     lines = [chart(arc(node.parent, node.place)) for node in edges if node.parent is not None]
     widths = [1.9 * 0.62 ** (node.depth - 1) for node in edges]
     axes.add_collection(LineCollection(lines, colors=INK, linewidths=widths, zorder=3))
-    places = chart(np.stack([node.place for node in nodes]))
-    sizes = [26 * 0.55**node.depth for node in nodes]
+    inner = [node for node in nodes if node.depth < subject.n_digits]  # the others are points
+    places = chart(np.stack([node.place for node in inner]))
+    sizes = [26 * 0.55**node.depth for node in inner]
     axes.scatter(
         places[:, 0], places[:, 1], s=sizes, c="white", edgecolors=INK, linewidths=0.8, zorder=4
     )
@@ -111,15 +115,18 @@ def _label_arms(axes: Axes, nodes: list[Node]) -> None:
     """Names along the edges to the classes that leave the path to 0, as far as there is room."""
     for node in nodes:
         unit = 3 ** (node.depth - 1) if node.depth else 0
-        if not 1 <= node.depth <= 3 or node.residue not in (unit, 2 * unit):
+        if node.parent is None or node.depth > 3 or node.residue not in (unit, 2 * unit):
             continue
-        x, y = node.place.tolist()
-        angle = math.degrees(math.atan2(y, x))
-        upright = (angle + 90) % 180 - 90  # never upside down
+        edge = arc(node.parent, node.place)
+        if np.linalg.norm(edge[-1] - edge[0]) < _SHORTEST:
+            continue
+        at = len(edge) * 3 // 5
+        along = edge[at + 1] - edge[at - 1]
+        upright = (math.degrees(math.atan2(along[1], along[0])) + 90) % 180 - 90
         turn = math.radians(upright + 90)
         axes.annotate(
             f"{node.residue} mod {3 * unit}",
-            (0.6 * x, 0.6 * y),
+            (edge[at, 0], edge[at, 1]),
             xytext=(7 * math.cos(turn), 7 * math.sin(turn)),
             textcoords="offset points",
             ha="center",
@@ -150,11 +157,9 @@ def _rings(axes: Axes, subject: Subject) -> None:
 
 
 def _caption(subject: Subject, told: str, depth: int) -> str:
-    count = len(subject.points)
-    which = f"a sample of {count:,} of the" if subject.sampled else f"all {count:,}"
     return (
-        f"Branch B, {which} sequences of {subject.n_digits} digits; the darker, the higher the "
-        "3-adic valuation (level). Bold numbers stand at the mean radius of each level. Lines are "
-        f"geodesics from each residue class modulo 3^k, drawn at the midpoint of its sequences, to "
-        f"its three parts, for k below {depth}. {told}"
+        f"{of_what(subject)}; the darker, the higher the 3-adic valuation (level). Bold numbers "
+        "stand at the mean radius of each level. Lines are geodesics from each residue class "
+        "modulo 3^k, drawn at the midpoint of its sequences, to its three parts, for k below "
+        f"{depth}. {told}"
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ternvae.plots.subject import Subject
 
-__all__ = ["FONT", "GREY", "HALO", "INK", "framed", "level_colours", "on_top", "plain"]
+__all__ = ["FONT", "GREY", "HALO", "INK", "framed", "level_colours", "of_what", "on_top", "plain"]
 
 #: The smallest size of text, in points.
 FONT = 8.0
@@ -47,6 +47,13 @@ def level_colours(n_digits: int) -> NDArray[np.float64]:
         (n + 1, 4) red, green, blue and opacity, of strictly falling lightness.
     """
     return np.asarray(colormaps["viridis"](np.linspace(_LIGHTEST, _DARKEST, n_digits + 1)))
+
+
+def of_what(subject: Subject) -> str:
+    """Which points are drawn, as the beginning of a caption."""
+    n, size = subject.n_digits, 3**subject.n_digits
+    which = f"a sample of {len(subject.points):,} of the" if subject.sampled else "all"
+    return f"Branch B, {which} {size:,} sequences of {n} digit{'' if n == 1 else 's'}"
 
 
 def framed(subject: Subject, title: str, caption: str, width: float, height: float) -> Figure:

@@ -110,9 +110,8 @@ def _run(axes: Axes, subject: Subject, way: NDArray[np.float64], here: NDArray[n
         axes.annotate(
             f"epoch {int(way[0, 2])}",
             (way[0, 0], lost[0]),
-            xytext=(-4, 4),
+            xytext=(5, 3),
             textcoords="offset points",
-            ha="right",
             fontsize=FONT,
             path_effects=HALO,
         )
@@ -163,10 +162,12 @@ def _number(value: object) -> bool:
 
 
 def _caption(subject: Subject) -> str:
+    both = {"richness", "Q_enhanced"} <= subject.targets.keys()
+    corner = "; the green corner meets both targets" if both else ""
     return (
         "Curves: the best Q found for radii that are chosen freely, every level but the last "
-        "spread evenly and alike; a model that spreads some levels more can lie above them. The "
-        "grey line is the richness that no embedding with Q at its ceiling has; the green corner "
-        f"meets both targets. This checkpoint: richness {subject.metrics['richness']:.5f}, "
-        f"Q {subject.metrics['Q_enhanced']:.4f}."
+        f"spread evenly and alike; losses below {LEAST_LOSS:g} are drawn there. A model that "
+        "spreads some levels more can lie above them. The grey line is the richness that no "
+        f"embedding with Q at its ceiling has{corner}. This checkpoint: richness "
+        f"{subject.metrics['richness']:.5f}, Q {subject.metrics['Q_enhanced']:.4f}."
     )

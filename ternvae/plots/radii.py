@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ternvae.plots.frame import FONT, HALO, INK, framed, level_colours, plain
+from ternvae.plots.frame import FONT, HALO, INK, framed, level_colours, of_what, plain
 from ternvae.plots.subject import Subject
 
 __all__ = ["radii"]
@@ -26,7 +26,7 @@ def radii(subject: Subject) -> Figure:
     for level in levels:
         count = 1 if level == subject.n_digits else 2 * 3 ** (subject.n_digits - 1 - level)
         above.annotate(
-            f"{count:,}",
+            _shown(count, subject.n_digits),
             (level, parts[level].max()),
             xytext=(0, 4),
             textcoords="offset points",
@@ -69,12 +69,19 @@ def _richness(axes: Axes, subject: Subject) -> None:
     )
 
 
+def _shown(count: int, n_digits: int) -> str:
+    """A count, in short where there is no room between many levels."""
+    if n_digits <= 9 or count < 1000:
+        return f"{count:,}"
+    step = (len(str(count)) - 1) // 3
+    return f"{count / 1000**step:.3g}" + "kMG"[step - 1]
+
+
 def _caption(subject: Subject) -> str:
-    drawn = f" of a sample of {len(subject.points):,}" if subject.sampled else ""
     return (
-        f"Branch B{drawn}: black lines are means, dark boxes hold the middle 90 % of a level, pale "
-        "ones all of it; figures above count the sequences of the level. Levels are told apart by "
-        "radius where the boxes do not overlap. Richness, the mean of the squared standard "
-        f"deviations over the {subject.n_digits + 1} levels, is "
+        f"{of_what(subject)}: black lines are means, dark boxes hold the middle 90 % of a level, "
+        "pale ones all of it; numbers above count the sequences of the level. Levels are told "
+        "apart by radius where the boxes do not overlap. Richness, the mean of the squared "
+        f"standard deviations over the {subject.n_digits + 1} levels, is "
         f"{subject.metrics['richness']:.5f}."
     )
