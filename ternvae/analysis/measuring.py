@@ -251,6 +251,9 @@ def analyze(
 def analysis_json(analysis: Analysis) -> dict[str, Any]:
     """All fields as plain values for strict JSON: NaN and infinities become None.
 
+    Args:
+        analysis: what :func:`analyze` gave.
+
     Raises:
         TypeError: it is not an analysis.
     """

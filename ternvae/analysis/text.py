@@ -24,6 +24,9 @@ UNSEEN_SHOWN = ("coverage", "coverage_B", "hierarchy_B", "ultrametric_corr", "tr
 def analysis_text(analysis: Analysis) -> str:
     """One checkpoint for the terminal: what it is, its metrics, levels and checks.
 
+    Args:
+        analysis: what :func:`ternvae.analysis.analyze` gave.
+
     Raises:
         TypeError: it is not an analysis.
     """

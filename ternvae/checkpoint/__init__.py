@@ -101,6 +101,12 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 
     Older formats are brought up to today's; ``format_version`` says what the file had.
 
+    Args:
+        path: the file.
+
+    Returns:
+        What was saved by name, tensors on the CPU.
+
     Raises:
         CheckpointError: no such file, a damaged one, not a checkpoint, or one of a newer format.
         TypeError: ``path`` is not a path.

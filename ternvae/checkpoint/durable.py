@@ -52,6 +52,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file as :func:`write_whole` writes one.
 
+    Args:
+        source: the file to copy.
+        target: the file to create or replace.
+
     Raises:
         TypeError: a path is not a :class:`pathlib.Path`.
         ValueError: a path is no possible name of a file.

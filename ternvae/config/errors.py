@@ -107,6 +107,9 @@ def checked_text(name: str, value: object) -> str:
 class ProfileError(ValueError):
     """A profile that cannot be used. Its text is one line per problem.
 
+    Args:
+        problems: every problem found, in any order.
+
     Attributes:
         problems: Every problem found, in the order of the sources and of the places in them.
     """

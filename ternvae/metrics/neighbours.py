@@ -197,7 +197,8 @@ class _Search:
         sure = self.ball.dist(self.points[rows], nearest) <= limit
         missed = [sure.nonzero().squeeze(-1)]
         # What is seen as nearest is not: all that rounding could have hidden is looked at.
-        for part in (~sure).nonzero().squeeze(-1).split(max(1, _PAIRS // low.shape[1])):
+        unsure = (~sure).nonzero().squeeze(-1)
+        for part in torch.split(unsure, max(1, _PAIRS // low.shape[1])):
             row, other = (low[part] <= bound[part, None]).nonzero().unbind(-1)
             row = part[row]
             tied = self.ball.dist(self.points[rows[row]], self.points[other + start]) <= limit[row]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 import reprlib
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ternvae.padic.arguments import integer_tensor
@@ -149,7 +149,7 @@ def _check_device(name: str, given: Tensor, device: torch.device) -> None:
         )
 
 
-def as_points(points: Any) -> Tensor:
+def as_points(points: ArrayLike | Tensor) -> Tensor:
     """What can be read as a tensor, as one; never one that shares read-only memory.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ternvae.models.arguments import check_branch, count
 from ternvae.models.given import check_model
 from ternvae.models.vae import TernaryVAE
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = ["Interpolation", "interpolate"]
 
@@ -28,14 +29,18 @@ class Interpolation(NamedTuple):
 
 @torch.no_grad()
 def interpolate(
-    model: TernaryVAE, first: Any, second: Any, steps: int = 33, branch: str = "B"
+    model: TernaryVAE,
+    first: WholeNumbers,
+    second: WholeNumbers,
+    steps: int = 33,
+    branch: str = "B",
 ) -> Interpolation:
     """Walk the geodesics between the points of sequences, and decode each point.
 
     Args:
         model: the model.
         first: (pairs,) indices or (pairs, n_digits) sequences, where the paths begin.
-        second: as many of them, where they end.
+        second: as many, (pairs,) or (pairs, n_digits), where they end.
         steps: points of a path, both ends included; at least 2.
         branch: "A" or "B".
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ternvae.checkpoint import CheckpointError, load_checkpoint
@@ -31,6 +32,7 @@ from ternvae.models.branch import BranchCall, run_branch
 from ternvae.models.layers import BranchOutput, Decoder, Encoder, Polar, chart, full_precision
 from ternvae.models.stored import stored_config
 from ternvae.padic import TernarySpace
+from ternvae.padic.arguments import WholeNumbers
 
 __all__ = ["TernaryVAE"]
 
@@ -185,9 +187,9 @@ class TernaryVAE(nn.Module):
         For training loops, to which the graph of so small a network is most of the work.
 
         Args:
-            sequences: as for :meth:`forward`.
+            sequences: (batch, n_digits), as for :meth:`forward`.
             branch: "A" or "B".
-            noise: as for :meth:`forward`.
+            noise: (batch, latent_dim), as for :meth:`forward`.
             centre: (batch, latent_dim) centres of the prior; None for the origin.
 
         Returns:
@@ -260,7 +262,10 @@ class TernaryVAE(nn.Module):
         return WrappedNormal(centres, torch.ones_like(centres), self.ball, validate_args=False)
 
     def encoder(self, branch: str) -> Encoder:
-        """The encoder of branch "A" or "B".
+        """The encoder of a branch.
+
+        Args:
+            branch: "A" or "B".
 
         Raises:
             ValueError: an unknown branch.
@@ -285,11 +290,11 @@ class TernaryVAE(nn.Module):
     # --- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def embed(self, sequences_or_indices: Any, branch: str = "B") -> Tensor:
+    def embed(self, sequences_or_indices: WholeNumbers, branch: str = "B") -> Tensor:
         """Posterior means as points of the ball; no sampling, dropout off, no gradients.
 
         Args:
-            sequences_or_indices: (batch,) indices in [0, 3**n_digits) or (batch, n_digits)
+            sequences_or_indices: (batch,) indices in 0 .. 3^n_digits - 1 or (batch, n_digits)
                 sequences in {-1, 0, 1}; tensors, arrays or lists.
             branch: "A" or "B".
 
@@ -322,7 +327,7 @@ class TernaryVAE(nn.Module):
         return points
 
     @torch.no_grad()
-    def decode(self, points: Any, branch: str = "B") -> Tensor:
+    def decode(self, points: ArrayLike | Tensor, branch: str = "B") -> Tensor:
         """Most likely sequence for each point of the ball.
 
         Args:
@@ -350,7 +355,7 @@ class TernaryVAE(nn.Module):
             logits = found[0].view(len(given), self.space.n_digits, 3)
         return logits.argmax(-1) - 1
 
-    def _points(self, points: Any) -> Tensor:
+    def _points(self, points: ArrayLike | Tensor) -> Tensor:
         """What a user gives as points, of the model's dtype and on its device."""
         given = as_points(points)
         latent_dim = self.prototypes.shape[-1]
@@ -363,7 +368,7 @@ class TernaryVAE(nn.Module):
         return given.to(self.prototypes.device, self.point_dtype)
 
     @torch.no_grad()
-    def valuation_between(self, first: Any, second: Any) -> Tensor:
+    def valuation_between(self, first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> Tensor:
         """The valuation of the difference of two sequences, read from their points of branch B.
 
         It is the number of thresholds that are above the distance of the points, which training

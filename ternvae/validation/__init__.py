@@ -87,6 +87,9 @@ def run_checks(
 def check_line(check: Check) -> str:
     """The check as a line: verdict, group, name and figure, in columns.
 
+    Args:
+        check: one that :func:`run_checks` gave.
+
     Raises:
         TypeError: it is not a check.
     """

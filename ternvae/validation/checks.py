@@ -40,7 +40,7 @@ class Check:
         passed: whether it held.
         figure: what was measured and the bar it was held against; for a check that raised, the
             exception in one line.
-        seconds: how long it took.
+        seconds: how long it took, in seconds.
     """
 
     group: str
