@@ -180,6 +180,9 @@ def analyze(
             :func:`ternvae.metrics.measure_structure`.
         progress: called after each chunk with the number of sequences embedded in it.
 
+    Returns:
+        What the checkpoint says and what was measured.
+
     Raises:
         CheckpointError: the file is missing, unreadable or not such a checkpoint, its model does
             not give points of the ball, or one of its targets is not a number.
@@ -253,6 +256,9 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
 
     Args:
         analysis: what :func:`analyze` gave.
+
+    Returns:
+        Fields by name, nested as in :class:`Analysis`.
 
     Raises:
         TypeError: it is not an analysis.

@@ -27,6 +27,9 @@ def analysis_text(analysis: Analysis) -> str:
     Args:
         analysis: what :func:`ternvae.analysis.analyze` gave.
 
+    Returns:
+        Lines, without the last end of line.
+
     Raises:
         TypeError: it is not an analysis.
     """
@@ -59,6 +62,9 @@ def comparison_text(analyses: Sequence[Analysis]) -> str:
 
     Args:
         analyses: at least one; their spaces may differ.
+
+    Returns:
+        Lines, without the last end of line.
 
     Raises:
         TypeError: these are not analyses.

@@ -184,6 +184,9 @@ class Evaluator:
         Args:
             model: what is measured, see :func:`evaluate`.
 
+        Returns:
+            Figures by name.
+
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
             ValueError: it is of another space, or its answers have other shapes or dtypes.
@@ -219,6 +222,9 @@ class Evaluator:
 
         Args:
             model: what is measured, see :func:`evaluate`.
+
+        Returns:
+            Figures by name.
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.
@@ -335,6 +341,9 @@ class Evaluator:
         Args:
             model: what is measured, see :func:`evaluate`.
             branch: "A" or "B".
+
+        Returns:
+            The share, in [0, 1].
 
         Raises:
             TypeError: ``model`` lacks ``ball``, ``embed`` or ``decode``.

@@ -48,6 +48,9 @@ def level_frequencies(sequences: WholeNumbers, space: TernarySpace) -> LevelFreq
         sequences: (count, n_digits) entries in {-1, 0, 1}.
         space: their space.
 
+    Returns:
+        Counts, the statistic and its p-value.
+
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`.
         ValueError: other shapes or entries, or so few sequences that there is only one cell.

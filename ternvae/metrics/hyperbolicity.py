@@ -76,6 +76,9 @@ def gromov_hyperbolicity(
         quadruples: most quadruples to measure; of more, so many are drawn independently.
         seed: of the draw.
 
+    Returns:
+        Largest and mean delta, in units of the metric, and what they come from.
+
     Raises:
         TypeError: ``points`` is no tensor of float32 or float64, or ``ball`` lacks ``c`` or
             ``dist``.

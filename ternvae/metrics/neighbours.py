@@ -89,6 +89,9 @@ def sibling_retrieval(
         comparisons: pairs to compare at most; beyond, anchors are drawn.
         seed: of the draw.
 
+    Returns:
+        The share in [0, 1], its standard error and what it comes from.
+
     Raises:
         TypeError: ``points`` is no tensor of float32 or float64, ``ball`` lacks ``c`` or ``dist``,
             or ``space`` is not a :class:`TernarySpace`.

@@ -45,6 +45,9 @@ def monotone_change(sequences: WholeNumbers) -> MonotoneChange:
         sequences: (paths, steps, n_digits) entries in {-1, 0, 1}; the ends are the first and the
             last sequence of each path.
 
+    Returns:
+        The share in [0, 1], its standard error and those of its two halves.
+
     Raises:
         ValueError: another shape or other entries, no path, or fewer than two steps.
     """

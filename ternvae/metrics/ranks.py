@@ -47,6 +47,9 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
         x: (M,) numbers, M >= 1; an infinite one ranks first or last.
         y: (M,) numbers.
 
+    Returns:
+        The coefficient, in [-1, 1].
+
     Raises:
         TypeError: what is given is not an array of real numbers.
         ValueError: shapes that are not one-dimensional, empty or not equal; NaN, which has no rank;

@@ -140,6 +140,9 @@ def metric_names(n_digits: int) -> tuple[str, ...]:
     Args:
         n_digits: number of ternary digits n, 1 to 20.
 
+    Returns:
+        The keys of what :func:`evaluate` returns.
+
     Raises:
         ValueError: ``n_digits`` is not an integer from 1 to 20.
     """
@@ -168,6 +171,9 @@ def collapse_excess(hierarchy: float, n_digits: int) -> float:
     Args:
         hierarchy: a rank correlation, in [-1, 1]; an undefined one, NaN, has no excess.
         n_digits: number of ternary digits n, 1 to 20.
+
+    Returns:
+        The excess, a difference of correlations; 0.0 up to the tolerance.
 
     Raises:
         TypeError: ``hierarchy`` is not a real number.

@@ -108,6 +108,9 @@ def distortion(
         pairs: most pairs to measure.
         seed: of the draw.
 
+    Returns:
+        Figures against the metric of the tree and against the 3-adic one.
+
     Raises:
         TypeError: ``points`` is no tensor of float32 or float64, ``ball`` lacks ``c`` or ``dist``,
             or ``space`` is not a :class:`TernarySpace`.

@@ -53,6 +53,9 @@ def measure_structure(
         branch: of which branch the points are.
         seed: of all samples.
 
+    Returns:
+        The four results.
+
     Raises:
         TypeError: ``space`` is not a :class:`TernarySpace`, or ``model`` lacks ``ball``, ``embed``
             or ``decode``.

@@ -82,6 +82,9 @@ def triplet_table(
         triples: how many to draw in all.
         seed: of the draw.
 
+    Returns:
+        Shares in [0, 1], one for each pair of levels, and their mean.
+
     Raises:
         TypeError: ``points`` is no tensor of float32 or float64, ``ball`` lacks ``c`` or ``dist``,
             or ``space`` is not a :class:`TernarySpace`.

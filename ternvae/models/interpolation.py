@@ -44,6 +44,9 @@ def interpolate(
         steps: points of a path, both ends included; at least 2.
         branch: "A" or "B".
 
+    Returns:
+        Points and sequences along the paths.
+
     Raises:
         TypeError: ``model`` is not a :class:`TernaryVAE`.
         ValueError: values outside the space, unequal numbers of ends, fewer than 2 steps or an

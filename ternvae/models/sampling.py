@@ -80,6 +80,9 @@ class LevelMixture:
             generator: draws the sequences of components with more than 2048 of them; None takes
                 torch's default.
 
+        Returns:
+            The mixture.
+
         Raises:
             TypeError: ``model`` is not a :class:`TernaryVAE`, or ``generator`` no generator.
             ValueError: ``depth`` is not an integer from 1 to 6.
@@ -115,6 +118,9 @@ class LevelMixture:
             levels: (count,) int64 valuations in 0 .. n; check-free in its values.
             generator: of the draws; None takes torch's default.
 
+        Returns:
+            Points, (count, latent_dim) float64, on the CPU.
+
         Raises:
             TypeError: ``levels`` is not an int64 tensor, or ``generator`` no generator.
             ValueError: ``levels`` is not (count,).
@@ -147,6 +153,9 @@ def sample(
         mixture: the law of the points of each level, as :meth:`LevelMixture.fit` gives; None for
             the prior of the model, which is far from where its points are.
         generator: of all draws, on the CPU; None takes torch's default.
+
+    Returns:
+        The levels that were drawn, the points and their sequences.
 
     Raises:
         TypeError: ``model`` is not a :class:`TernaryVAE`, ``mixture`` no mixture, or ``generator``

@@ -149,6 +149,9 @@ class TernaryVAE(nn.Module):
             noise: (batch, latent_dim) standard normal draws of ``point_dtype`` that make the
                 sample; None draws them from torch's global random state.
 
+        Returns:
+            Points, radii, logits and densities of the batch.
+
         Raises:
             TypeError: sequences that are no integers, valuations that are not int64, or noise of
                 another dtype.
@@ -266,6 +269,9 @@ class TernaryVAE(nn.Module):
 
         Args:
             branch: "A" or "B".
+
+        Returns:
+            The module itself, not a copy.
 
         Raises:
             ValueError: an unknown branch.
@@ -411,6 +417,9 @@ class TernaryVAE(nn.Module):
         Args:
             path: a checkpoint that training wrote, for instance ``best_Q.pt``.
             device: where the model shall live.
+
+        Returns:
+            The model on ``device``, in evaluation mode.
 
         Raises:
             TypeError: ``path`` is not a path.

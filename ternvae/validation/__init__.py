@@ -90,6 +90,9 @@ def check_line(check: Check) -> str:
     Args:
         check: one that :func:`run_checks` gave.
 
+    Returns:
+        One line without its end.
+
     Raises:
         TypeError: it is not a check.
     """
