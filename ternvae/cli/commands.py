@@ -15,6 +15,7 @@ from ternvae.cli.helping import Group
 from ternvae.cli.outcome import BadInputError, complain, discard, interrupted
 from ternvae.cli.plotting import plot
 from ternvae.cli.profiles import profiles
+from ternvae.cli.reporting import report
 from ternvae.cli.together import taking_part
 from ternvae.cli.train import train
 from ternvae.cli.validate import validate
@@ -45,7 +46,7 @@ def cli() -> None:
 
 
 #: In the order of the help.
-for _command in (train, analyze, plot, validate, profiles, completion):
+for _command in (train, plot, analyze, report, validate, profiles, completion):
     cli.add_command(_command)
 
 
