@@ -21,6 +21,7 @@ extensions = [
     "commands",
     "constants",
     "outside",
+    "sources",
 ]
 
 # README.md is the index of this folder for readers of the repository; index.md includes it.
@@ -47,6 +48,7 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
+highlight_language = "none"
 pygments_style = "default"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

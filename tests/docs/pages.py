@@ -120,7 +120,9 @@ def blocks(text: str) -> list[Block]:
     found.sort(key=lambda block: block.line)
     marks = len(re.findall(r"<!--\s*(?:not run|run with|file)\b", _outside_of_fences(text)))
     if marks != sum(bool(block.mark) for block in found):
-        raise PageError("a mark stands before no block, or is not written as `<!-- not run: ... -->`")
+        raise PageError(
+            "a mark stands before no block, or is not written as `<!-- not run: ... -->`"
+        )
     for block in found:
         _check(block)
     return found

@@ -18,7 +18,7 @@ from tests.docs.pages import ROOT, Block, Command, blocks
 from ternvae.cli import cli, main
 from ternvae.config import load_profile, profile_keys
 
-__all__ = ["failures", "faults_of"]
+__all__ = ["failures", "faults_of", "faults_of_line"]
 
 #: Folders of runs that the pages speak of; where a page does not make one itself, it is provided.
 RUNS = ("RUN", "A", "B", "runs/mine")
@@ -66,6 +66,11 @@ def faults_of(block: Block) -> list[str]:
     if not block.is_shell:
         return []
     return [fault for command in block.commands() for fault in _faults(command)]
+
+
+def faults_of_line(line: str) -> list[str]:
+    """The same of a single command."""
+    return list(_faults(Command(line, [])))
 
 
 def _provide(block: Block, folder: Path, run: Path) -> None:

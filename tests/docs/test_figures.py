@@ -1,75 +1,13 @@
-"""The pages say what is so: examples run, links lead somewhere, commands and keys exist."""
+"""Figures of the pages are those of the kept results, and the profiles are all told of."""
 
-import doctest
 import json
 import re
-import shlex
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 
-from ternvae.cli import cli
-from ternvae.config import available_profiles, profile_keys
-
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *ROOT.glob("docs/*.md")])
-
-
-def ids(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_examples_give_what_they_show(page: Path) -> None:
-    failed, _ = doctest.testfile(str(page), module_relative=False)
-    assert failed == 0
-
-
-def test_some_examples_were_found() -> None:
-    parser = doctest.DocTestParser()
-    assert sum(len(parser.get_examples(page.read_text())) for page in PAGES) > 10
-
-
-@pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_python_blocks_compile_and_import(page: Path) -> None:
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        if ">>>" not in block:
-            compile(block, str(page), "exec")
-            for line in re.findall(r"^(?:from|import) .*$", block, re.MULTILINE):
-                exec(line, {})  # noqa: S102 - a line of our own page
-
-
-def command_lines(page: str) -> list[str]:
-    """The lines of code blocks that name no language."""
-    found, language = [], None
-    for line in page.splitlines():
-        if line.startswith("```"):
-            language = line[3:] if language is None else None
-        elif language == "":
-            found.append(line)
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_commands_exist_with_their_flags(page: Path) -> None:
-    """Each ``ternvae ...`` line of a code block names a command, its flags and its keys."""
-    for line in command_lines(page.read_text()):
-        words = shlex.split(line.replace("[", "").replace("]", ""), comments=True)
-        if not words or words[0] != "ternvae":
-            continue
-        command = cli.commands[words[1]]
-        known = {name for parameter in command.params for name in parameter.opts}
-        known |= {f"--{key}" for key in profile_keys()} | {"--SECTION.KEY"}
-        for word in words[2:]:
-            assert not word.startswith("--") or word in known, line
+from tests.docs.pages import ROOT
+from ternvae.config import available_profiles
 
 
 def test_tables_of_measurements_are_the_kept_results() -> None:
@@ -134,9 +72,6 @@ def test_what_the_pages_say_of_the_mechanisms_is_what_the_ablation_found() -> No
     assert all(claim["passed"] for claim in kept["claims"])
 
 
-def test_every_profile_and_every_page_is_mentioned() -> None:
+def test_every_profile_is_told_of() -> None:
     training = (ROOT / "docs" / "training.md").read_text()
     assert [name for name in available_profiles() if f"`{name}`" not in training] == []
-    index = (ROOT / "docs" / "README.md").read_text()
-    pages = [page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md"]
-    assert [name for name in pages if name not in index] == []

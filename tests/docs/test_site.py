@@ -1,0 +1,139 @@
+"""The site: it builds without a warning, forgets no public name, and needs no network."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import click
+import pytest
+
+import ternvae
+from tests.docs.pages import ROOT
+from ternvae.cli import cli
+
+pytest.importorskip("sphinx", reason="the extra docs is not installed")
+
+#: Modules at the top that the reference leaves out, and why.
+LEFT_OUT = {
+    "ternvae.__main__": "python -m ternvae",
+    "ternvae.cli": "its commands are the reference",
+    "ternvae.first_order": "a guard inside of the package's own backward passes",
+    "ternvae.training": "the parts of ternvae.trainer, which is what is used; it names nothing",
+}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site, built once whatever the number of test processes is."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "site"
+    with (shared / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "objects.inv").exists():
+            make = (ROOT / "Makefile").read_text()
+            options = re.search(r"sphinx-build (.*) docs build/docs", make)
+            assert options, "make docs"
+            command = [sys.executable, "-m", "sphinx", "-q", *options[1].split()]
+            trees = ["-d", str(shared / "doctrees")]
+            built = subprocess.run(
+                [*command, *trees, str(ROOT / "docs"), str(folder)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert built.returncode == 0, built.stderr
+    return folder
+
+
+def inventory(site: Path) -> set[str]:
+    """Names of Python objects that the site describes."""
+    from sphinx.util.inventory import InventoryFile
+
+    found = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
+    return {name for kind, names in found.data.items() if kind[:3] == "py:" for name in names}
+
+
+def test_every_public_name_is_described(site: Path) -> None:
+    described = inventory(site)
+    rooms = {f"ternvae.{each.name}" for each in pkgutil.iter_modules(ternvae.__path__)}
+    assert set(LEFT_OUT) <= rooms
+    missing = [
+        f"{room}.{name}"
+        for room in sorted(rooms - set(LEFT_OUT))
+        for name in importlib.import_module(room).__all__
+        if f"{room}.{name}" not in described
+    ]
+    assert missing == []
+    assert "ternvae.padic.TernarySpace.batches" in described  # methods, too
+    assert "ternvae.padic.nothing" not in described
+
+
+def test_every_command_and_option_is_described(site: Path) -> None:
+    page = (site / "reference" / "commands.html").read_text()
+    for name, command in cli.commands.items():
+        assert f"ternvae {name}</" in page or f"ternvae {name}<" in page, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert parameter.opts[0] in page, (name, parameter.opts)
+
+
+class _Loads(HTMLParser):
+    """What a page loads by itself, and what it leads to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if "src" in given:
+            self.loaded.append(given["src"])
+        if tag == "link" and given.get("rel") not in ("canonical",):
+            self.loaded.append(given.get("href", ""))
+
+
+def loads(page: str) -> list[str]:
+    """Everything that a browser fetches to show a page."""
+    parser = _Loads()
+    parser.feed(page)
+    return parser.loaded
+
+
+def foreign(site: Path) -> Iterator[str]:
+    """What the site would fetch from elsewhere, and files that it lacks."""
+    for page in site.rglob("*.html"):
+        for target in loads(page.read_text()):
+            if re.match(r"[a-z]+://|//", target):
+                yield f"{page.name}: {target}"
+            elif target and not target.startswith(("data:", "#")):
+                if not (page.parent / target.partition("?")[0]).exists():
+                    yield f"{page.name}: {target} is missing"
+    for style in site.rglob("*.css"):
+        yield from re.findall(
+            r"url\([\"']?((?:https?:)?//[^)]*)\)|@import +[\"']https?:", style.read_text()
+        )
+
+
+def test_the_site_fetches_nothing(site: Path) -> None:
+    assert len(list(site.rglob("*.html"))) > 30
+    assert list(foreign(site)) == []
+
+
+def test_what_would_be_fetched_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(
+        '<script src="https://cdn.example/x.js"></script><img src="gone.png"><a href="https://a.b">'
+    )
+    assert [each.partition(": ")[2] for each in foreign(tmp_path)] == [
+        "https://cdn.example/x.js",
+        "gone.png is missing",
+    ]
