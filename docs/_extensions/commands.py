@@ -44,7 +44,8 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            yield f"| `{record[0]}` | {_cell(record[1])} |"
+            name = record[0].replace("|", r"\|")  # a bar would end the cell, even in code
+            yield f"| `{name}` | {_cell(record[1])} |"
     yield ""
 
 

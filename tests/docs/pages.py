@@ -1,7 +1,7 @@
 """Pages of the documentation as the tests see them: blocks, marks, commands, links, headings.
 
-A block of Python or of commands is run by the suite.  Where it cannot be, or not as it stands, a mark
-directly before it says so, an HTML comment that a reader does not see::
+A block of Python or of commands is run by the suite.  Where it cannot be, or not as it stands, a
+mark directly before it says so, an HTML comment that a reader does not see::
 
     <!-- not run: REASON -->                    its commands are still held against what exists
     <!-- run with: --KEY VALUE ... -->          training with these settings, to be shorter

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.docs.pages import ROOT, Block, Command, blocks
 from ternvae.cli import cli, main
 from ternvae.config import load_profile, profile_keys
+from tests.docs.pages import ROOT, Block, Command, blocks
 
 __all__ = ["failures", "faults_of", "faults_of_line"]
 

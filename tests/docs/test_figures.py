@@ -6,8 +6,8 @@ from statistics import fmean
 
 import pytest
 
-from tests.docs.pages import ROOT
 from ternvae.config import available_profiles
+from tests.docs.pages import ROOT
 
 
 def test_tables_of_measurements_are_the_kept_results() -> None:

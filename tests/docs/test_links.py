@@ -1,4 +1,4 @@
-"""Links lead somewhere: to files, to headings of pages, and, if outside, to what can be an address."""
+"""Links lead somewhere: to files, to headings, and, if outside, to what can be an address."""
 
 import re
 from pathlib import Path

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 #: A year that is no part of a number, a date, a version or a count of something.
 YEAR = re.compile(
-    r"(?<![\w.,/*^:=-])(?:18\d\d|19\d\d|20[0-2]\d)(?![\w/*^%]|[.,]\d|-\d| (?:epochs|runs|rows|steps))"
+    r"(?<![\w.,/*^:=-])(?:18\d\d|19\d\d|20[0-2]\d)"
+    r"(?![\w/*^%]|[.,]\d|-\d| (?:epochs|runs|rows|steps))"
 )
 
 #: How far before its year the first author of a work may stand.

@@ -17,8 +17,9 @@ import click
 import pytest
 
 import ternvae
-from tests.docs.pages import ROOT
 from ternvae.cli import cli
+from tests.browser import WIDTHS, chromium, opened
+from tests.docs.pages import ROOT
 
 pytest.importorskip("sphinx", reason="the extra docs is not installed")
 
@@ -26,6 +27,7 @@ pytest.importorskip("sphinx", reason="the extra docs is not installed")
 LEFT_OUT = {
     "ternvae.__main__": "python -m ternvae",
     "ternvae.cli": "its commands are the reference",
+    "ternvae.frontier": "what a benchmark and a picture compute; theory.md has the result",
     "ternvae.first_order": "a guard inside of the package's own backward passes",
     "ternvae.training": "the parts of ternvae.trainer, which is what is used; it names nothing",
 }
@@ -115,9 +117,10 @@ def foreign(site: Path) -> Iterator[str]:
         for target in loads(page.read_text()):
             if re.match(r"[a-z]+://|//", target):
                 yield f"{page.name}: {target}"
-            elif target and not target.startswith(("data:", "#")):
-                if not (page.parent / target.partition("?")[0]).exists():
-                    yield f"{page.name}: {target} is missing"
+                continue
+            file = target.partition("?")[0]
+            if file and not file.startswith(("data:", "#")) and not (page.parent / file).exists():
+                yield f"{page.name}: {target} is missing"
     for style in site.rglob("*.css"):
         yield from re.findall(
             r"url\([\"']?((?:https?:)?//[^)]*)\)|@import +[\"']https?:", style.read_text()
@@ -137,3 +140,15 @@ def test_what_would_be_fetched_is_seen(tmp_path: Path) -> None:
         "https://cdn.example/x.js",
         "gone.png is missing",
     ]
+
+
+#: The index, formulas and wide tables, a page of the reference, and the page with most options.
+LOOKED_AT = ("index", "theory", "keys", "reference/metrics", "reference/commands")
+
+
+def test_pages_look_right_in_a_browser(site: Path) -> None:
+    with chromium() as browser:
+        for page in LOOKED_AT:
+            for width in WIDTHS:
+                with opened(browser, site / f"{page}.html", width=width, root=site) as view:
+                    assert view.faults() == [], (page, width)
