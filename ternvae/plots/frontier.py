@@ -163,7 +163,7 @@ def _number(value: object) -> bool:
 
 def _caption(subject: Subject) -> str:
     both = {"richness", "Q_enhanced"} <= subject.targets.keys()
-    corner = "; the green corner meets both targets" if both else ""
+    corner = "; the tinted corner meets both targets" if both else ""
     return (
         "Curves: the best Q found for radii that are chosen freely, every level but the last "
         f"spread evenly and alike; losses below {LEAST_LOSS:g} are drawn there. A model that "

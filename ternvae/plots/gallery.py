@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ternvae.checkpoint.arguments import file_path
 from ternvae.checkpoint.durable import write_whole
 from ternvae.plots.projection import PROJECTIONS
 from ternvae.plots.subject import Subject
@@ -146,10 +147,11 @@ def pictures(
             f"subject must be a Subject, as subject_of gives, got {type(subject).__name__}"
         )
     if skipped is not None and not callable(skipped):
-        raise TypeError(f"skipped must be a function, got {skipped!r}")
-    if projection not in PROJECTIONS:
-        known = ", ".join(PROJECTIONS)
-        raise PicturesError(f"projection: got {projection!r}, expected one of {known}")
+        raise TypeError(f"skipped must be a function, got {type(skipped).__name__}")
+    if not isinstance(projection, str) or projection not in PROJECTIONS:
+        text = isinstance(projection, str)
+        got = reprlib.repr(projection) if text else type(projection).__name__
+        raise PicturesError(f"projection: got {got}, expected one of {', '.join(PROJECTIONS)}")
     wanted = _wanted(names)
     require_matplotlib()
     return _drawn(subject, wanted, projection, skipped or _warn)
@@ -158,13 +160,16 @@ def pictures(
 def _wanted(names: Iterable[str] | None) -> list[str]:
     if names is None:
         return list(PICTURES)
+    known = ", ".join(PICTURES)
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"names: got {names!r}, expected a list of some of {', '.join(PICTURES)}")
-    wanted = list(dict.fromkeys(names))
+        raise TypeError(f"names: got {reprlib.repr(names)}, expected a list of some of {known}")
+    wanted = list(names)
     for name in wanted:
+        if not isinstance(name, str):
+            raise TypeError(f"names: got a {type(name).__name__}, expected some of {known}")
         if name not in PICTURES:
-            raise PicturesError(f"names: got {name!r}, expected some of {', '.join(PICTURES)}")
-    return wanted
+            raise PicturesError(f"names: got {reprlib.repr(name)}, expected some of {known}")
+    return list(dict.fromkeys(wanted))
 
 
 def _drawn(
@@ -173,11 +178,23 @@ def _drawn(
     projection: str,
     skipped: Callable[[str, str], object],
 ) -> Iterator[tuple[str, Figure]]:
+    # These load matplotlib, which whoever draws nothing need not have.
+    from ternvae.plots.curves import curves
+    from ternvae.plots.disk import disk
+    from ternvae.plots.distances import distances
+    from ternvae.plots.frontier import frontier
+    from ternvae.plots.radii import radii
+
+    drawing: dict[str, Callable[[Subject], Figure | str]] = {
+        "disk": lambda subject: disk(subject, projection),
+        "radii": radii,
+        "curves": curves,
+        "distances": distances,
+        "frontier": frontier,
+    }
     for name in wanted:
-        draw = getattr(importlib.import_module(f"ternvae.plots.{name}"), name)
-        how = {"projection": projection} if name == "disk" else {}
         with _own_style():
-            found: Figure | str = draw(subject, **how)
+            found = drawing[name](subject)
         if isinstance(found, str):
             skipped(name, found)
         else:
@@ -205,6 +222,9 @@ def caption_of(figure: Figure) -> str:
     Args:
         figure: one of :func:`pictures`.
 
+    Returns:
+        Its caption; empty for a figure that is none of these.
+
     Raises:
         PicturesError: matplotlib is missing.
         TypeError: it is no figure.
@@ -225,14 +245,14 @@ def save_picture(figure: Figure, path: str | Path) -> None:
 
     Raises:
         PicturesError: matplotlib is missing, or ``path`` has another ending.
+        ValueError: ``path`` is no possible name of a file.
         TypeError: ``figure`` is no figure, or ``path`` no path.
         OSError: the file cannot be written; what was there is as it was.
     """
     require_matplotlib()
     _check_figure(figure)
-    if not isinstance(path, str | Path):
-        raise TypeError(f"path must be a path, got {type(path).__name__}")
-    kind = Path(path).suffix[1:]
+    target = file_path("path", path)
+    kind = target.suffix[1:]
     if kind not in FORMATS:
         raise PicturesError(f"path: got {str(path)!r}, expected a name ending in .png or .svg")
     told = {"Title": figure.get_suptitle(), "Description": caption_of(figure)}
@@ -241,7 +261,7 @@ def save_picture(figure: Figure, path: str | Path) -> None:
         # Of a name in letters that the font lacks, boxes are good enough.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         write_whole(
-            Path(path),
+            target,
             lambda file: figure.savefig(
                 file, format=kind, dpi=DOTS_PER_INCH, metadata=told | undated
             ),

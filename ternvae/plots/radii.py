@@ -26,16 +26,18 @@ def radii(subject: Subject) -> Figure:
     for level in levels:
         count = 1 if level == subject.n_digits else 2 * 3 ** (subject.n_digits - 1 - level)
         above.annotate(
-            _shown(count, subject.n_digits),
+            f"{count:,}",
             (level, parts[level].max()),
             xytext=(0, 4),
             textcoords="offset points",
             ha="center",
+            rotation=0 if subject.n_digits <= 9 else 90,
             fontsize=FONT,
             path_effects=HALO,
         )
     above.set_ylabel("hyperbolic radius")
-    above.set_ylim(0, 1.09 * max(float(part.max()) for part in parts) or 1.0)
+    room = 1.12 if subject.n_digits <= 9 else 1.35
+    above.set_ylim(0, room * max(float(part.max()) for part in parts) or 1.0)
     spread = [float(part.std()) for part in parts]
     colours = level_colours(subject.n_digits)
     below.bar(levels, spread, width=0.62, color=colours, edgecolor=INK, linewidth=0.5)
@@ -67,14 +69,6 @@ def _richness(axes: Axes, subject: Subject) -> None:
         fontsize=FONT,
         loc="left",
     )
-
-
-def _shown(count: int, n_digits: int) -> str:
-    """A count, in short where there is no room between many levels."""
-    if n_digits <= 9 or count < 1000:
-        return f"{count:,}"
-    step = (len(str(count)) - 1) // 3
-    return f"{count / 1000**step:.3g}" + "kMG"[step - 1]
 
 
 def _caption(subject: Subject) -> str:

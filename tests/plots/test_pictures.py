@@ -194,7 +194,7 @@ def test_bad_arguments_are_refused_at_the_call(
 def test_bad_options_are_refused_at_the_call() -> None:
     with pytest.raises(PicturesError, match="projection: got 'umap', expected one of tree, pca"):
         pictures(made(1), projection="umap")
-    with pytest.raises(TypeError, match="skipped must be a function, got 3"):
+    with pytest.raises(TypeError, match="skipped must be a function, got int"):
         pictures(made(1), skipped=3)  # type: ignore[arg-type]
 
 
@@ -303,7 +303,7 @@ def test_files_that_cannot_be_are_refused(tmp_path: Path) -> None:
         save_picture(figure, tmp_path / "x.pdf")
     with pytest.raises(TypeError, match="figure must be a matplotlib Figure"):
         save_picture("figure", tmp_path / "x.png")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="path must be a path, got int"):
+    with pytest.raises(TypeError, match="path"):
         save_picture(figure, 3)  # type: ignore[arg-type]
     with pytest.raises(OSError, match="No such file"):
         save_picture(figure, tmp_path / "none" / "x.png")
