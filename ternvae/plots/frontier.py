@@ -166,8 +166,8 @@ def _caption(subject: Subject) -> str:
     corner = "; the tinted corner meets both targets" if both else ""
     return (
         "Curves: the best Q found for radii that are chosen freely, every level but the last "
-        f"spread evenly and alike; losses below {LEAST_LOSS:g} are drawn there. A model that "
+        f"spread evenly and alike; losses below {LEAST_LOSS:g} are drawn as that. A model that "
         "spreads some levels more can lie above them. The grey line is the richness that no "
-        f"embedding with Q at its ceiling has{corner}. This checkpoint: richness "
+        f"embedding with Q at its ceiling reaches{corner}. This checkpoint: richness "
         f"{subject.metrics['richness']:.5f}, Q {subject.metrics['Q_enhanced']:.4f}."
     )
