@@ -12,6 +12,7 @@ from ternvae.config import available_profiles, profile_keys
 
 __all__ = [
     "complete_checkpoint",
+    "complete_device",
     "complete_file",
     "complete_folder",
     "complete_key",
@@ -73,6 +74,11 @@ def complete_checkpoint(
     found = [path.as_posix() for path in sorted(Path().glob(CHECKPOINTS))]
     items = [CompletionItem(path) for path in found if path.startswith(start)]
     return items or [CompletionItem(start, type="file")]
+
+
+def complete_device(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """What a device can be called; how many there are, only torch knows, which takes a second."""
+    return [CompletionItem(name) for name in ("auto", "cpu", "cuda") if name.startswith(start)]
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:

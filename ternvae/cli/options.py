@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from ternvae.cli.completion import complete_device
 from ternvae.cli.outcome import BadInputError
 from ternvae.config.sections import LONGEST_PATH
 
@@ -31,6 +32,7 @@ device_option = option(
     metavar="DEVICE",
     default=["auto"],
     help="auto (CUDA where there is one), cpu, cuda or cuda:N.  [default: auto]",
+    shell_complete=complete_device,
 )
 
 

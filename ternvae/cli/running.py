@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shlex
-import shutil
 import signal
 import sys
 import threading
@@ -179,7 +178,7 @@ def _over_the_bar(line: str) -> bytes:
     """The line as bytes; on a terminal it takes the place of the bar and of ^C."""
     if not os.isatty(2):
         return f"{line}\n".encode()
-    width = shutil.get_terminal_size().columns - 1
+    width = (os.get_terminal_size(2).columns or 80) - 1
     return f"\r{line:<{width}}\n".encode()
 
 

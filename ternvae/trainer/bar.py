@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Never
@@ -12,6 +14,15 @@ from ternvae.trainer.steps import Steps
 from ternvae.training.progress import Progress
 
 __all__ = ["RunBar"]
+
+
+def _width() -> int:
+    """Columns of the bar: two are left for the ^C that a terminal shows, which must not wrap."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # no terminal, or one that does not know
+        columns = 0
+    return (columns or 80) - 3
 
 
 class RunBar:
@@ -30,11 +41,12 @@ class RunBar:
         self._progress, self._steps = progress, steps
         self._epochs = steps.profile.training.epochs
         self._bar: tqdm[Never] = tqdm(
+            desc=self._where,
             total=self._epochs,
             initial=self._done,
             disable=not shown,
             leave=False,
-            dynamic_ncols=True,
+            ncols=_width(),
             smoothing=0,
             miniters=0,
             bar_format="{desc} |{bar}| {elapsed} gone, {remaining} left{postfix}",
@@ -56,10 +68,16 @@ class RunBar:
         """Epochs done, with a fraction."""
         return self._progress.epoch + self._steps.done / len(self._steps)
 
+    @property
+    def _where(self) -> str:
+        return f"Epoch {min(self._progress.epoch + 1, self._epochs)}/{self._epochs}"
+
     def move(self) -> None:
         """Show how far the run is now."""
-        epoch = min(self._progress.epoch + 1, self._epochs)
-        self._bar.set_description_str(f"Epoch {epoch}/{self._epochs}", refresh=False)
+        if self._bar.disable:
+            return
+        self._bar.ncols = _width()  # a window can change its size
+        self._bar.set_description_str(self._where, refresh=False)
         if (latest := self._progress.latest) is not None:
             coverage, q = latest.metrics["coverage"], latest.metrics["Q_enhanced"]
             self._bar.set_postfix_str(f"coverage {coverage:.4f}, Q {q:.3f}", refresh=False)
