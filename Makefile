@@ -28,6 +28,7 @@ lint: $(READY_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/forbidden.py
+	$(BIN)/python .ci/docstrings.py
 
 format: $(READY_DEV)
 	$(BIN)/ruff check --fix .

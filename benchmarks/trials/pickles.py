@@ -108,7 +108,7 @@ def _traps(canary: str) -> dict[str, Trap]:
         "popen": Trap(os.popen, touch),
         "mkdir": Trap(os.mkdir, canary),
         "open": Trap(open, canary, "w"),
-        "eval": Trap(eval, code),
+        "eval": Trap(eval, code),  # noqa: S307 - a trap, named and never called
         "exec": Trap(exec, code),
         "import": Trap(__import__, "antigravity"),
         "partial": Trap(functools.partial(os.system, touch)),

@@ -51,8 +51,9 @@ def _program(stub: str | None) -> Callable[[Sequence[str]], int]:
     if stub is not None:
         found: Callable[[Sequence[str]], int] = runpy.run_path(stub)["main"]
         return found
-    import ternvae.analysis
-    import ternvae.trainer  # noqa: F401 - what a child would load anyway is loaded once
+    # What a child would load anyway is loaded once.
+    import ternvae.analysis  # noqa: F401
+    import ternvae.trainer  # noqa: F401
     from ternvae import cli
 
     return cli.main
