@@ -12,6 +12,7 @@ author = "The ternvae developers"
 copyright = "The ternvae developers, Apache License 2.0"
 version = release = ternvae.__version__
 language = "en-GB"
+smartquotes = False  # "--seed" and "0 ... n" are meant as they stand
 
 extensions = [
     "myst_parser",

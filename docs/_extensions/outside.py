@@ -16,7 +16,8 @@ SHOWN = {
     "README.md": "index.md",
 }
 
-_LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
+#: The text of a link if it is the name of a page, and the target up to its anchor.
+_LINK = re.compile(r"\[(?P<name>[\w./-]+\.md)?(?P<rest>[^\]]*)\]\((?P<target>[^)#\s]+)(?=[)#])")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -42,13 +43,16 @@ def redirected(text: str, folder: str, place: str) -> str:
     Both folders are seen from docs/.
     """
 
-    def target(match: re.Match[str]) -> str:
-        if "://" in match[1]:
-            return match[1]
-        path = posixpath.normpath(posixpath.join(folder, match[1]))
+    def link(match: re.Match[str]) -> str:
+        if "://" in match["target"]:
+            return match[0]
+        path = posixpath.normpath(posixpath.join(folder, match["target"]))
         page = SHOWN.get(path)
         # Markdown that is no page of the site is handed out as the file that it is.
         scheme = "path:" if page is None and path.startswith("../") else ""
-        return scheme + posixpath.relpath(page or path, place or ".")
+        # Where a repository shows names of files, a site shows titles: those of an empty text.
+        name = "" if not scheme and not match["rest"] else match["name"] or ""
+        target = posixpath.relpath(page or path, place or ".")
+        return f"[{name}{match['rest']}]({scheme}{target}"
 
-    return _LINK.sub(target, text)
+    return _LINK.sub(link, text)
