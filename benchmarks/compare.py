@@ -44,7 +44,8 @@ WIDE_RATIO = 0.65
 def learned(profile: Profile) -> Made:
     """Train in a temporary folder; the best model, as its checkpoint holds it."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(profile, Path(folder) / "run", "cpu")
+        plain = resolve_profile(base=profile, overrides={"monitoring.report": False})
+        trainer = Trainer(plain, Path(folder) / "run", "cpu")
         started = time.perf_counter()
         result = trainer.fit()
         seconds = time.perf_counter() - started

@@ -43,7 +43,7 @@ def profile_for(n_digits: int, epochs: int, overrides: dict[str, Any]) -> Profil
     Raises:
         ProfileError: there is no such profile.
     """
-    values: dict[str, Any] = {"space.n_digits": n_digits}
+    values: dict[str, Any] = {"space.n_digits": n_digits, "monitoring.report": False}
     if n_digits > SHIPPED_DIGITS:
         shipped = resolve_profile(None, None, {})
         share = 3.0 ** (SHIPPED_DIGITS - n_digits)

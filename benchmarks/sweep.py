@@ -98,7 +98,8 @@ def as_options(overrides: Mapping[str, str]) -> list[str]:
 def command(job: Job, run_dir: Path) -> list[str]:
     """The command line of one run."""
     where = ["--seed", str(job.seed), "--device", "cpu", "--run-dir", str(run_dir)]
-    return [sys.executable, "-m", "ternvae", "train", *job.options, *where]
+    quiet = ["--monitoring.report", "false"]
+    return [sys.executable, "-m", "ternvae", "train", *quiet, *job.options, *where]
 
 
 class Sweep:

@@ -241,7 +241,9 @@ def run_trainer(profile: Profile, device: torch.device, *, stop_at_targets: bool
         and whether it is ready.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(profile, Path(folder) / "run", str(device))
+        # The other loop ends with its figures, too, and writes no page about them.
+        plain = resolve_profile(base=profile, overrides={"monitoring.report": False})
+        trainer = Trainer(plain, Path(folder) / "run", str(device))
         with watching(trainer, stop_at_targets=stop_at_targets) as watcher:
             started = now(device)
             result = trainer.fit()

@@ -295,6 +295,12 @@ KEEPING_AND_WATCHING: dict[str, Effect] = {
         unchanged=("weights", "log"),
         shown=lambda _, after: "tensorboard/events.out.tfevents" in after["files"],
     ),
+    "monitoring.report": Effect(
+        True,
+        ("files", "log"),
+        unchanged=("weights", "summary.stop_reason", "events"),
+        shown=lambda before, after: set(after["files"]) - set(before["files"]) == {"report.html"},
+    ),
     "validation.before_training": Effect(
         True,
         ("said",),

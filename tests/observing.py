@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "homeostasis.enabled": False,
     "monitoring.log_every_n_steps": 1,
     "monitoring.detailed_metrics_every_n_epochs": 1,
+    "monitoring.report": False,
 }
 
 #: Enough room for all sequences to be read back; at most 31 epochs for each of 8 seeds.

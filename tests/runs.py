@@ -27,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
     "training.gradient_accumulation_steps": 2,
     "monitoring.detailed_metrics_every_n_epochs": 1,
     "monitoring.log_every_n_steps": 2,
+    "monitoring.report": False,
     "checkpointing.save_every_n_epochs": 2,
     "checkpointing.keep_best_n": 2,
     "homeostasis.coverage_precision_threshold": 0.0,

@@ -38,6 +38,7 @@ def trained(run_dir: Path, **overrides: Any) -> Path:
     """A run of a few steps; returns the folder of its checkpoints."""
     settings = {
         "space.n_digits": 4,
+        "monitoring.report": False,
         "training.batch_size": 40,
         "training.epochs": 4,
         "model.hidden_dim": 16,

@@ -31,7 +31,9 @@ from ternvae import (
     metrics,
     models,
     padic,
+    plots,
     pretrained,
+    report,
     trainer,
     validation,
 )
@@ -43,6 +45,8 @@ from tests import (
     boundary_cases,
     boundary_geometry,
     boundary_models,
+    boundary_plots,
+    boundary_report,
     boundary_rooms,
     boundary_runs,
     boundary_structure,
@@ -63,12 +67,17 @@ from tests.boundary import (
 CASES = [
     *(*boundary_geometry.CASES, *boundary_cases.CASES),
     *(*boundary_models.CASES, *boundary_rooms.CASES, *boundary_runs.CASES),
-    *(*boundary_structure.CASES, *boundary_baselines.CASES),
+    *(
+        *boundary_structure.CASES,
+        *boundary_baselines.CASES,
+        *boundary_plots.CASES,
+        *boundary_report.CASES,
+    ),
 ]
 MODULES = (
     *(padic, manifolds, geometry, normal, latent, models, branch, dense),
     *(metrics, losses, ceilings),
-    *(config, checkpoint, trainer, validation, analysis, baselines, pretrained),
+    *(config, checkpoint, trainer, validation, analysis, baselines, plots, pretrained, report),
 )
 CLASSES = (
     PoincareBall,
@@ -91,7 +100,8 @@ HOLDERS = (
     *(metrics.Distortion, metrics.Stretch, metrics.MonotoneChange, metrics.LevelFrequencies),
     *(models.Interpolation, models.Samples, models.LevelMixture),
     *(config.Problem, trainer.TrainingResult, validation.Check),
-    *(analysis.Analysis, analysis.Difference, analysis.LevelRow),
+    *(plots.Picture, plots.PairSample, plots.Subject),
+    *(analysis.Analysis, analysis.Difference, analysis.LevelRow, report.RunFacts),
 )
 
 #: What runs compiled code for those above, which have checked what they pass on.

@@ -239,6 +239,7 @@ def test_training_places_them(tmp_path: Path) -> None:
         "training.lr": 0.01,
         "scheduler.T_0": 59.0,
         "monitoring.detailed_metrics_every_n_epochs": 60,
+        "monitoring.report": False,
     }
     result = Trainer(profile_from_dict(settings), tmp_path / "run", "cpu").fit()
     assert result.checkpoint is not None

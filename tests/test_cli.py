@@ -13,7 +13,10 @@ import pytest
 
 from ternvae.cli import main
 
-SMALL = ["--space.n_digits", "3", "--training.batch_size", "27", "--training.epochs", "4"]
+SMALL = [
+    *("--space.n_digits", "3", "--training.batch_size", "27", "--training.epochs", "4"),
+    *("--monitoring.report", "false"),
+]
 
 
 def train(run: Path, *arguments: str) -> int:
@@ -44,6 +47,7 @@ def test_the_epoch_line_keeps_its_form(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_test_mode_is_five_epochs_unless_told_otherwise(tmp_path: Path) -> None:
     small = ["--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu"]
+    small += ["--monitoring.report", "false"]
     assert main(["train", *small, "--test-mode", "--run-dir", str(tmp_path / "a")]) == 0
     assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 5
     arguments = ["--test-mode", "--training.epochs=2", "--run-dir", str(tmp_path / "b")]
@@ -199,7 +203,7 @@ def test_a_profile_is_written_out_in_full(
 def test_help_names_every_key_of_a_profile(capsys: pytest.CaptureFixture[str]) -> None:
     from ternvae.config import profile_keys
 
-    assert main(["train", "--help"]) == 0
+    assert main(["train", "--help-keys"]) == 0
     text = capsys.readouterr().out
     for key in profile_keys():
         assert f"--{key}" in text
@@ -254,6 +258,7 @@ def test_test_mode_fits_whatever_the_profile_plans(tmp_path: Path) -> None:
         "curriculum: {enabled: true, coverage_first_epochs: 30, hierarchy_ramp_epochs: 50}\n"
     )
     small = ["--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu"]
+    small += ["--monitoring.report", "false"]
     run = tmp_path / "run"
     command = ["train", *small, "--config", str(config), "--test-mode", "--run-dir", str(run)]
     assert main(command) == 0

@@ -79,5 +79,6 @@ def test_patterns_have_the_figures_of_the_guide_and_run(
     for section, values in settings.items():
         assert getattr(profile, section).model_dump().items() >= values.items()
     small = ["--space.n_digits", "4", "--training.batch_size", "40", "--training.epochs", "2"]
+    small += ["--monitoring.report", "false"]
     run = ["--run-dir", str(tmp_path / "run"), "--device", "cpu", *small]
     assert main(["train", "--config", str(CONFIGS / f"{name}.yaml"), *run]) == 0

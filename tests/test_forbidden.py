@@ -233,10 +233,12 @@ def test_allowances_are_counted_and_must_be_used(monkeypatch: pytest.MonkeyPatch
 # --- while it runs --------------------------------------------------------------------------
 
 #: Refuses and reports what Python announces before it happens, then runs the command line.  Torch
-#: comes first: made for CUDA, it asks the system's loader where libraries are, by a program.
+#: comes first: made for CUDA, it asks the system's loader where libraries are, by a program;
+#: and so does matplotlib, when it lists the fonts for the first time.
 WATCHED = """
 import os, sys
 import torch
+import matplotlib.font_manager
 
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork",
              "os.spawn", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser.",

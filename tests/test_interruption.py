@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has
 LONG = [
     *("--space.n_digits", "7", "--training.batch_size", "16", "--training.balanced_share", "0.1"),
     *("--training.epochs", "1", "--monitoring.log_every_n_steps", "1", "--device", "cpu"),
+    *("--monitoring.report", "false"),
 ]
 
 #: The program, with a step that takes as long as somebody needs to interrupt it.
@@ -136,6 +137,7 @@ def test_a_run_whose_output_cannot_be_written_says_so_and_goes_on(tmp_path: Path
     """As in ``ternvae train > log`` on a full disk."""
     run = tmp_path / "run"
     small = ["--space.n_digits", "3", "--training.batch_size", "27", "--training.epochs", "2"]
+    small += ["--monitoring.report", "false"]
     command = ["-m", "ternvae", "train", *small, "--device", "cpu", "--run-dir", str(run)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

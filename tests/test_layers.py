@@ -32,14 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("padic", "manifolds", "models", "metrics", "checkpoint", "ceilings", "training"),
         *("analysis", "frontier"),
     },
+    "report": {"ternvae", "checkpoint", "metrics", "training", "analysis", "plots"},
     "trainer": {
         *("padic", "manifolds", "checkpoint", "losses", "metrics", "models"),
-        *("config", "training", "validation"),
+        *("config", "training", "validation", "report"),
     },
     "pretrained": {"config", "checkpoint", "models", "trainer"},
     "cli": {
         *("ternvae", "config", "checkpoint", "training", "trainer", "validation", "analysis"),
-        "plots",
+        *("plots", "report"),
     },
     "__main__": {"cli"},
 }

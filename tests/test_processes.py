@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
     "training.lr": 3e-3,  # what differs in the last bits grows with it
     "monitoring.detailed_metrics_every_n_epochs": 1,
     "monitoring.log_every_n_steps": 1,
+    "monitoring.report": False,
     "checkpointing.save_every_n_epochs": 2,
     "curriculum.coverage_first_epochs": 2,
     "scheduler.warmup_epochs": 1,

@@ -33,6 +33,7 @@ def small(**overrides: Any) -> Profile:
         "targets.coverage_B": 0.0,  # encoder A does not wait for B
         "training.epochs": 6,
         "monitoring.detailed_metrics_every_n_epochs": 2,
+        "monitoring.report": False,
         "checkpointing.save_every_n_epochs": 3,
     }
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
@@ -88,7 +89,7 @@ def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_the_foundation_profile_holds_for_fewer_digits(seed: int, tmp_path: Path) -> None:
     profile = load_profile(
         "mathematical_foundation",
-        {"space.n_digits": 5, "training.batch_size": 128, "seed": seed},
+        {"space.n_digits": 5, "training.batch_size": 128, "seed": seed, "monitoring.report": False},
     )
     _, result = fit(profile, tmp_path / "run")
     assert result.stop_reason == "epochs"
@@ -655,6 +656,7 @@ def covered(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "training.batch_size": 40,
             "training.epochs": 30,
             "scheduler.T_0": 29,
+            "monitoring.report": False,
         },
     )
     result = Trainer(profile, tmp_path_factory.mktemp("covered") / "run", "cpu").fit()

@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
     "model.latent_dim": 6,
     "model.hidden_dim": 32,
     "monitoring.detailed_metrics_every_n_epochs": 2,
+    "monitoring.report": False,
 }
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1])

@@ -40,6 +40,7 @@ DEEP = {
     "training.epochs": 1,
     "scheduler.warmup_epochs": 0,
     "training.batch_size": 2187,
+    "monitoring.report": False,
 }
 
 CAPPED = """

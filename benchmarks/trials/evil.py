@@ -30,7 +30,10 @@ SECONDS, MEBIBYTES, LONGEST_LINE = 10.0, 1500.0, 2000
 
 TOLD = 20
 
-SMALL = ("--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu")
+SMALL = (
+    *("--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu"),
+    *("--monitoring.report", "false"),
+)
 
 PICKLES, TEXTS, PATHS = "evil checkpoints", "evil profiles", "evil paths and names"
 

@@ -35,7 +35,10 @@ PROCESSES = "bad command lines of a process of its own"
 #: Cases at scale 1.
 PROFILE_CASES, LINE_CASES, CALL_CASES, PROCESS_CASES = 4500, 3500, 2200, 40
 
-SMALL = ("--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu")
+SMALL = (
+    *("--space.n_digits", "3", "--training.batch_size", "27", "--device", "cpu"),
+    *("--monitoring.report", "false"),
+)
 
 
 def inputs(scratch: Path, *, scale: float, seed: int, tell: Callable[[str], None]) -> list[Claim]:

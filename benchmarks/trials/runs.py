@@ -52,6 +52,7 @@ SMALL = {
     "curriculum.richness_preserve_epochs": "4",
     "monitoring.detailed_metrics_every_n_epochs": "2",
     "checkpointing.save_every_n_epochs": "3",
+    "monitoring.report": "false",
     "targets.coverage": "0.02",
 }
 

@@ -240,6 +240,9 @@ class Monitoring(Section):
         False, description="Measure the model against itself in float64 at every evaluation"
     )
     tensorboard: bool = Field(False, description="Write event files for TensorBoard (an extra)")
+    report: bool = Field(
+        True, description="Write report.html at the end; its pictures are an extra"
+    )
 
 
 class Validation(Section):

@@ -19,6 +19,7 @@ from ternvae.trainer.leading import led
 from ternvae.trainer.opening import check_installation, opening_lines, resumption_lines
 from ternvae.trainer.pace import Pace
 from ternvae.trainer.parts import batches_of, examination_of, model_of, monitor_of, optimisation_of
+from ternvae.trainer.reporting import report_end
 from ternvae.trainer.result import TrainingResult, run_summary
 from ternvae.trainer.saving import digest_of, load_run, profile_differences, restore_run
 from ternvae.trainer.steps import Steps
@@ -359,6 +360,7 @@ class Trainer:
         # The summary comes last: where it is, the run has ended, and nothing of its end is missing.
         stop_reason = self._guarded(lambda: self._say_end(stop_reason, place)) or stop_reason
         stop_reason = self._guarded(lambda: self._write_end(stop_reason, metrics)) or stop_reason
+        self._report(stop_reason)
         return TrainingResult(
             metrics=metrics,
             validation=validation,
@@ -387,6 +389,13 @@ class Trainer:
                 self._unseen = led(self.processes, lambda: measure_unseen(*at))
         if stop_reason != "epochs":
             log.info("Stopped (%s); the last good checkpoint is %s", stop_reason, last_good)
+
+    def _report(self, stop_reason: str) -> None:
+        """Write the page of a run that has come to an end, and has a model to show for it."""
+        ended = stop_reason not in ("interrupted", "save_failed")
+        if self.profile.monitoring.report and ended and self.progress.best is not None:
+            self.monitor.be_patient()  # a log that cannot be written any more ends nothing
+            led(self.processes, lambda: report_end(self.directory, self.device))
 
     def _write_end(self, stop_reason: str, metrics: dict[str, float]) -> None:
         """Write the summary and what is left to say."""

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from ternvae.checkpoint import write_whole
 
-__all__ = ["Inventory", "file_digest"]
+__all__ = ["Inventory", "file_digest", "recorded_digests"]
+
+#: Of the list.
+NAME = "SHA256SUMS"
 
 #: Names of checkpoints, which are plain ones.
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>\w[\w.-]*)")
@@ -26,7 +29,7 @@ class Inventory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / "SHA256SUMS"
+        self._path = folder / NAME
         self._digests: dict[str, str] = {}
 
     def read(self) -> None:
@@ -34,12 +37,7 @@ class Inventory:
 
         So are files that are gone: it may have been killed between removing one and saying so.
         """
-        self._digests = {}
-        if self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-                match = _LINE.fullmatch(line)
-                if match and (self._folder / match["name"]).is_file():
-                    self._digests[match["name"]] = match["digest"]
+        self._digests = recorded_digests(self._folder)
 
     def enter(self, *paths: Path) -> None:
         """Enter files that have just been written; :meth:`write` makes it last."""
@@ -61,6 +59,16 @@ class Inventory:
         """Write the list."""
         lines = "".join(f"{self._digests[name]}  {name}\n" for name in self.names())
         write_whole(self._path, lambda file: file.write(lines.encode()))
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name, as the list in a folder has them, of the files that are there."""
+    path = folder / NAME
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = (match for line in lines if (match := _LINE.fullmatch(line)))
+    return {m["name"]: m["digest"] for m in found if (folder / m["name"]).is_file()}
 
 
 def file_digest(path: Path) -> str:

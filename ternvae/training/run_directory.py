@@ -83,6 +83,7 @@ class RunDirectory:
         metrics.jsonl    one object per evaluated epoch
         metrics.json     the final summary
         train.log        the same lines as the terminal
+        report.html      the page of the run, if wanted
         checkpoints/     best_Q.pt, last.pt, epoch_020.pt ..., best_epoch_035.pt ..., SHA256SUMS
         tensorboard/     event files, if wanted
         set_aside/       what a resumption took out of train.log and metrics.jsonl, or replaced
@@ -100,6 +101,7 @@ class RunDirectory:
         self.history = self.path / "metrics.jsonl"
         self.summary = self.path / "metrics.json"
         self.log = self.path / "train.log"
+        self.report = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best_Q.pt"
         self.last = self.checkpoints / "last.pt"
@@ -237,6 +239,9 @@ class RunDirectory:
         if self._stop_reason() != "interrupted":
             self.set_aside(self.summary)
         self.summary.unlink(missing_ok=True)
+        # Nor is it the page of what the run becomes.
+        self.set_aside(self.report)
+        self.report.unlink(missing_ok=True)
         write_whole(self.profile, lambda file: file.write(profile_yaml.encode()))
         self._history_record.sync()
         for folder in (self.path, self.path.parent):
@@ -244,7 +249,8 @@ class RunDirectory:
 
     def _leftovers(self) -> list[Path]:
         """What an earlier process was writing when it was killed."""
-        names = (self.profile, self.history, self.summary, self.checkpoints / "SHA256SUMS")
+        sums = self.checkpoints / "SHA256SUMS"
+        names = (self.profile, self.history, self.summary, self.report, sums)
         return [
             *(path for name in names if (path := name.with_name(name.name + PARTIAL)).exists()),
             *(

@@ -133,7 +133,7 @@ def trains(arguments: Sequence[str] | None = None) -> int:
     from ternvae.config import load_profile
     from ternvae.trainer import Trainer
 
-    small = {"space.n_digits": 2, "training.batch_size": 9}
+    small = {"space.n_digits": 2, "training.batch_size": 9, "monitoring.report": False}
     Trainer(load_profile(overrides=small), "run", "cpu").fit()
     return 0
 

@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "targets.Q_enhanced": 1.0,
     "training.batch_size": 36,  # nine of them partners
     "training.epochs": 4,
+    "monitoring.report": False,
     "training.weight_decay": 0.01,
     "training.max_grad_norm": 0.5,
     "model.hidden_dim": 8,
