@@ -192,7 +192,7 @@ class _Reader:
         before, _, last = name.rpartition(".")
         if each.owner is not None and before in ("", each.owner.name):
             for method in self.package.methods(each.module, each.owner):
-                if method.node.name == last:
+                if method.name == f"{each.owner.name}.{last}":
                     return method
         inner = self.package.module_named(each.module.name, before) if before else each.module
         inner = inner or self.package.modules.get(before)
