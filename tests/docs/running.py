@@ -23,9 +23,6 @@ __all__ = ["failures", "faults_of", "faults_of_line"]
 #: Folders of runs that the pages speak of; where a page does not make one itself, it is provided.
 RUNS = ("RUN", "A", "B", "runs/mine")
 
-#: Parts of the repository that pages name as if they were read from its root.
-FROM_THE_ROOT = ("examples", "benchmarks", "tests", "docs")
-
 #: What joins commands in a line.
 JOINTS = {"|", "&&", "||", ";", "<", ">", "&"}
 
@@ -42,8 +39,8 @@ def failures(text: str, folder: Path, run: Path, name: str = "page") -> list[str
         run: a finished run, to be copied where the page takes one for granted.
         name: of the page, for messages.
     """
-    for part in FROM_THE_ROOT:
-        (folder / part).symlink_to(ROOT / part, target_is_directory=True)
+    # Copied, since a page may write beside them.
+    shutil.copytree(ROOT / "examples", folder / "examples")
     shutil.copy(ROOT / "examples" / "configs" / "my_training.yaml", folder)
     before = Path.cwd()
     namespace: dict[str, Any] = {"__name__": "__page__"}
