@@ -71,6 +71,7 @@ def test_its_run_cannot_go_on_and_the_way_out_is_named(version: int, tmp_path: P
 def test_the_way_out_is_one(version: int, tmp_path: Path) -> None:
     settings = profile(version).model_dump()
     settings["training"]["epochs"] = 2
+    settings["monitoring"]["report"] = False
     settings["scheduler"]["warmup_epochs"] = 1.0
     settings["frozen_checkpoint"]["path"] = str(FILES[version])
     settings["targets"]["coverage"] = 0.0
