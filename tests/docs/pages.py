@@ -155,8 +155,8 @@ def _fenced(text: str) -> Iterator[Block]:
 
 
 def _outside_of_fences(text: str) -> str:
-    """The page with every line of a fenced block left empty."""
-    return _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)
+    """The page with fenced blocks of the same number of lines, in which nothing is to be found."""
+    return _FENCE.sub(lambda match: "\0" + "\n" * match[0].count("\n"), text)
 
 
 def _indented(text: str) -> Iterator[Block]:
@@ -165,7 +165,7 @@ def _indented(text: str) -> Iterator[Block]:
     for match in re.finditer(r"(?<=\n\n)(?: {4}.*\n)+", plain):
         content = re.sub(r"^ {4}", "", match[0], flags=re.MULTILINE)
         if content.split(maxsplit=1)[0] in PROGRAMS:
-            line = plain.count("\n", 0, match.start())
+            line = plain.count("\n", 0, match.start()) + 1
             yield Block(line, "", content, *_mark_before(plain, match.start()))
 
 
@@ -182,8 +182,10 @@ def spans(text: str) -> list[str]:
 def links(text: str) -> list[str]:
     """Targets of links and pictures."""
     plain = prose(text)
-    inline = re.findall(r"\]\(\s*<?([^)>\s]*)>?(?:\s+\"[^\"]*\")?\s*\)", plain)
-    return inline + re.findall(r"^\[[^\]]+\]:\s*(\S+)", plain, re.MULTILINE)
+    inline = re.findall(r"\]\(\s*(?:<([^>]*)>|([^)\s]*))(?:\s+\"[^\"]*\")?\s*\)", plain)
+    return [one or other for one, other in inline] + re.findall(
+        r"^\[[^\]]+\]:\s*(\S+)", plain, re.MULTILINE
+    )
 
 
 def pictures(text: str) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ def _leads_somewhere(page: Path, text: str, target: str) -> bool:
         )
     path, _, anchor = target.partition("#")
     place = (page.parent / path).resolve() if path else page
-    if not place.exists() or not place.is_relative_to(ROOT):
+    if path and not (place.exists() and place.is_relative_to(ROOT)):
         return False
     if not anchor:
         return True
