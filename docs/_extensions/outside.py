@@ -9,6 +9,7 @@ from sphinx.application import Sphinx
 
 #: Seen from docs/: a file -> the page that includes it.
 SHOWN = {
+    "../README.md": "project/overview.md",
     "../benchmarks/README.md": "project/benchmark-commands.md",
     "../CHANGELOG.md": "project/changelog.md",
     "../CONTRIBUTING.md": "project/contributing.md",
@@ -47,6 +48,7 @@ def redirected(text: str, folder: str, place: str) -> str:
         if "://" in match["target"]:
             return match[0]
         path = posixpath.normpath(posixpath.join(folder, match["target"]))
+        path = path.removeprefix("../docs/")
         page = SHOWN.get(path)
         # Markdown that is no page of the site is handed out as the file that it is.
         scheme = "path:" if page is None and path.startswith("../") else ""
