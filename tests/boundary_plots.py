@@ -25,6 +25,7 @@ CASES = [
         {
             "checkpoint": Argument(lambda m: CHECKPOINT, UNREADABLE),
             "device": Argument(lambda m: "cpu", NO_DEVICE),
+            "analysis": Argument(lambda m: None, given(3, "analysis", [])),
         },
     ),
     Case(

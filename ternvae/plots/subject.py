@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ternvae.analysis import analyze
+from ternvae.analysis import Analysis, analyze
 from ternvae.checkpoint import load_checkpoint
 from ternvae.metrics.rows import AllRows, LevelSample
 from ternvae.metrics.survey import rows_at_a_time
@@ -107,13 +107,16 @@ class Subject:
         return np.asarray(2 / np.sqrt(self.c) * np.arctanh(norms), dtype=np.float64)
 
 
-def subject_of(checkpoint: str | Path, device: str = "cpu") -> Subject:
+def subject_of(
+    checkpoint: str | Path, device: str = "cpu", analysis: Analysis | None = None
+) -> Subject:
     """Load a checkpoint, embed and measure it, and read the history of its run.
 
     Args:
         checkpoint: a checkpoint of a run, or one saved through
             :func:`ternvae.checkpoint.save_checkpoint`.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        analysis: of this checkpoint, where it has been measured already; None measures it.
 
     Returns:
         All that is drawn of it: every point up to 10 digits, beyond that a seeded sample of each
@@ -122,10 +125,16 @@ def subject_of(checkpoint: str | Path, device: str = "cpu") -> Subject:
     Raises:
         CheckpointError: the file is missing, unreadable or no such checkpoint, or its model does
             not give points of the ball.
-        TypeError: ``checkpoint`` is not a path, or ``device`` not a name of a device.
+        TypeError: ``checkpoint`` is not a path, ``device`` not a name of a device, or ``analysis``
+            not an :class:`ternvae.analysis.Analysis`.
         ValueError: no such device, or its memory is too small for the space.
     """
-    analysis = analyze(checkpoint, device)
+    if analysis is None:
+        analysis = analyze(checkpoint, device)
+    elif not isinstance(analysis, Analysis):
+        raise TypeError(
+            f"analysis must be an Analysis, as analyze gives, got {type(analysis).__name__}"
+        )
     path = Path(checkpoint)
     model = TernaryVAE.from_checkpoint(path, choose_device(device))
     model.requires_grad_(False)

@@ -45,7 +45,7 @@ def picture_section(facts: RunFacts, device: str) -> Html:
         again = f"{error}, then ternvae report {facts.directory.path}"
         return element("p", f"No pictures: {again}", class_="missing")
     try:
-        subject = subject_of(facts.checkpoint, device)
+        subject = subject_of(facts.checkpoint, device, facts.analysis)
     except Exception as error:
         # The figures are what counts; whatever befalls the pictures, the page comes to be.
         return element("p", f"No pictures: {_reason(error)}", class_="missing")
