@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ternvae.report.markup import Html
 from tests.runs import fit, tiny
 
 
@@ -16,3 +17,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, result = fit(tiny(monitoring__report=True, description="A small run & no more"), path)
     assert result.stop_reason == "epochs"
     return path
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, which take a second."""
+    monkeypatch.setattr("ternvae.report.page.picture_section", lambda *_: Html(""))

@@ -52,6 +52,7 @@ def test_a_report_draws_nothing_from_anybody(ended: Path, tmp_path: Path) -> Non
     assert states() == before
 
 
+@pytest.mark.usefixtures("plain")
 def test_an_interrupted_run_writes_none_and_going_on_sets_an_earlier_one_aside(
     tmp_path: Path,
 ) -> None:
@@ -67,6 +68,7 @@ def test_an_interrupted_run_writes_none_and_going_on_sets_an_earlier_one_aside(
     assert (run / "set_aside" / "report_1.html").read_text() == page
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_run_that_stops_itself_has_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def broken(*_: Any) -> None:
     raise ZeroDivisionError("a mistake\nin two lines")
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(
     ("place", "failing", "reason"),
     [
@@ -124,6 +127,7 @@ def test_a_report_that_cannot_be_written_is_one_line(
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.usefixtures("plain")
 def test_not_even_a_log_that_is_full_ends_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,16 +66,13 @@ def copy(ended: Path, folder: Path, **changes: Any) -> Path:
 
 
 def headline(run: Path) -> str:
-    found = re.search(r"<h1>.*?<span class=\"(.*?)\">(.*?)</span></h1>", _plain(run))
+    found = re.search(r"<h1>.*?<span class=\"(.*?)\">(.*?)</span></h1>", page_of(run))
     assert found
     return f"{found[1]}: {found[2]}"
 
 
-def _plain(run: Path) -> str:
-    """The page without its pictures, which take a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ternvae.report.page.picture_section", lambda *_: Html(""))
-        return report_html(facts_of(run))
+def page_of(run: Path) -> str:
+    return report_html(facts_of(run))
 
 
 def test_the_figures_are_those_of_the_terminal(ended: Path) -> None:
@@ -115,9 +112,10 @@ def test_nothing_is_loaded_and_nothing_runs(ended: Path) -> None:
     assert "@import" not in style
 
 
+@pytest.mark.usefixtures("plain")
 def test_every_text_is_only_text(ended: Path, tmp_path: Path) -> None:
     run = hostile_run(ended, tmp_path)
-    read = Read(report_html(facts_of(run)))
+    read = Read(page_of(run))
     sound = Read((ended / "report.html").read_text())
     assert {tag for tag, _ in read.elements} <= {tag for tag, _ in sound.elements} | {"strong"}
     assert not [k for _, attributes in read.elements for k in attributes if k.startswith("on")]
@@ -140,6 +138,7 @@ def test_of_many_rows_some_are_shown_with_the_first_and_the_last() -> None:
     assert spread(range(101), 5) == [0, 25, 50, 75, 100]
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -154,6 +153,7 @@ def test_the_headline_is_the_verdict(
     assert re.fullmatch(expected + r".*", headline(copy(ended, tmp_path, **changes)))
 
 
+@pytest.mark.usefixtures("plain")
 def test_targets_that_are_met_and_missed_are_counted(ended: Path, tmp_path: Path) -> None:
     figures = json.loads((ended / "metrics.json").read_text())["comprehensive_metrics"]
     good = {**figures, "coverage": 1.0, "hierarchy_B": ceilings(3)["hierarchy"], "richness": 1.0}
@@ -187,6 +187,7 @@ def test_a_damaged_model_leaves_the_figures(ended: Path, tmp_path: Path) -> None
     assert f"{figures['richness']:.7f}".rstrip("0") in read.row("richness")
 
 
+@pytest.mark.usefixtures("plain")
 def test_files_that_are_anything_are_survived(ended: Path, tmp_path: Path) -> None:
     run = copy(ended, tmp_path)
     for name in ("metrics.json", "metrics.jsonl", "train.log", "profile.yaml"):
@@ -198,21 +199,23 @@ def test_files_that_are_anything_are_survived(ended: Path, tmp_path: Path) -> No
     assert "not finished" in headline(run)
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_runs_of_older_formats_have_reports(version: int, tmp_path: Path) -> None:
     place = tmp_path / "run" / "checkpoints"
     place.mkdir(parents=True)
     shutil.copy(DATA / f"format_{version}.pt", place / "best_Q.pt")
     shutil.copy(DATA / f"format_{version}.pt", place / "last.pt")
-    text = " ".join(Read(_plain(tmp_path / "run")).lines)
+    text = " ".join(Read(page_of(tmp_path / "run")).lines)
     assert "Radii by level" in text
     assert "--frozen_checkpoint.path" in text
     assert "ternvae train --checkpoint" not in text
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_run_that_holds_out_shows_both_parts(tmp_path: Path) -> None:
     fit(tiny(space__holdout=0.3), tmp_path / "run")
-    read = Read(_plain(tmp_path / "run"))
+    read = Read(page_of(tmp_path / "run"))
     assert "30 % of the sequences were held out" in " ".join(read.lines)
     unseen = json.loads((tmp_path / "run" / "metrics.json").read_text())["holdout"]["unseen"]
     at = read.lines.index("unseen - seen")
@@ -220,6 +223,7 @@ def test_a_run_that_holds_out_shows_both_parts(tmp_path: Path) -> None:
     assert float(read.lines[row + 2]) == pytest.approx(unseen["hierarchy_A"], abs=1e-6)
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_commands_make_the_run_again_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +232,7 @@ def test_the_commands_make_the_run_again_and_go_on(
     run = Path("it's here")
     profile = tiny(seed=11)
     fit(profile, run)
-    read = Read(_plain(run))
+    read = Read(page_of(run))
     command = next(line for line in read.lines if "--config" in line)
     assert f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')}" in command
     words = shlex.split(command.replace("\\\n", " "))
@@ -254,18 +258,19 @@ def test_files_are_listed_with_the_digests_that_they_have(ended: Path) -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_command_takes_a_run_or_a_checkpoint_in_it(
     ended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "page.html"
+    out, written = tmp_path / "page.html", re.compile(r"Written .*? by ")
+    page = written.sub("", page_of(ended))
     for given in (ended, ended / "checkpoints" / "last.pt"):
         assert main(["report", str(given), "--out", str(out)]) == 0
         assert capsys.readouterr().out == f"{out}\n"
-        text = re.compile(r"Written .*? by ")
-        page = (ended / "report.html").read_text()
-        assert text.sub("", out.read_text()) == text.sub("", page)
+        assert written.sub("", out.read_text()) == page
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
