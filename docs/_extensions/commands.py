@@ -47,6 +47,11 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
             name = record[0].replace("|", r"\|")  # a bar would end the cell, even in code
             yield f"| `{name}` | {_cell(record[1])} |"
     yield ""
+    # What stands below the options: keys of a profile, examples.
+    formatter = click.HelpFormatter(width=92)
+    command.format_epilog(context, formatter)
+    if below := click.unstyle(formatter.getvalue()).strip("\n"):
+        yield from ("```text", below, "```", "")
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from ternvae.cli import cli
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links, pictures, spans
 from tests.docs.running import faults_of_line
 from tests.docs.test_running import ids
@@ -41,6 +43,17 @@ def test_commands_in_the_text_exist(page: Path) -> None:
     """`ternvae ...` and `python benchmarks/...` inside of a sentence."""
     lines = [span for span in spans(page.read_text()) if span.startswith(("ternvae ", "python "))]
     assert [fault for line in lines for fault in faults_of_line(line)] == []
+
+
+@pytest.mark.parametrize("name", ["", *cli.commands])
+def test_commands_in_the_help_exist(name: str) -> None:
+    said = CliRunner().invoke(cli, [name, "--help"] if name else ["--help"]).output
+    lines = re.findall(
+        r"^  +((?:best=\$\()?ternvae .*)", said.partition("Examples:")[2], re.MULTILINE
+    )
+    assert lines or not said.partition("Examples:")[2]
+    parts = [part for line in lines for part in re.findall(r"ternvae [^)&]*", line)]
+    assert [fault for part in parts for fault in faults_of_line(part)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
