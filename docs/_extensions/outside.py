@@ -10,6 +10,7 @@ from sphinx.application import Sphinx
 #: Seen from docs/: a file -> the page that includes it.
 SHOWN = {
     "../README.md": "project/overview.md",
+    "../examples/README.md": "project/examples.md",
     "../benchmarks/README.md": "project/benchmark-commands.md",
     "../CHANGELOG.md": "project/changelog.md",
     "../CONTRIBUTING.md": "project/contributing.md",
