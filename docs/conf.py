@@ -5,6 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+import pydantic
+from sphinx.application import Sphinx
+
 import ternvae
 
 project = "ternvae"
@@ -43,6 +46,8 @@ napoleon_use_ivar = True
 # The first sentence of a class says what it is; arguments stand with it, not at __init__.
 autoclass_content = "class"
 
+default_role = "code"  # what docstrings have between single backticks
+
 html_theme = "furo"
 html_title = f"ternvae {version}"
 html_static_path = ["_static"]
@@ -55,3 +60,16 @@ pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _without_constraints)
+
+
+def _without_constraints(
+    app: Sphinx, what: str, name: str, obj: object, options: object, given: str, returned: str
+) -> tuple[str, str] | None:
+    # Pydantic makes the fields of a profile into pages of annotations; keys.md has them all.
+    profile = isinstance(obj, type) and issubclass(obj, pydantic.BaseModel)
+    return ("(**sections)", "") if profile else None
