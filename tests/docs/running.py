@@ -261,7 +261,7 @@ def _unknown_extra(words: list[str], line: str) -> Iterator[str]:
     setup = (ROOT / "setup.cfg").read_text()
     for extra in re.findall(r"\[([\w,]+)\]", line):
         for name in extra.split(","):
-            if not re.search(rf"^{name} =$", setup, re.MULTILINE):
+            if not re.search(rf"^{name} = *$", setup, re.MULTILINE):
                 yield f"`{line}`: setup.cfg has no extra {name}"
 
 
