@@ -22,8 +22,9 @@ def run(quiet: bool = False, n_digits: int = 9, triangles: int = 10_000) -> dict
 
     # Inside the space an index is a row of n digits, least significant first, as -1, 0 and 1.
     space = TernarySpace(n_digits)
-    say(f"{space.size} sequences of {n_digits} digits; index 5 is {space.sequences([5])[0].tolist()}")
-    assert space.indices(space.sequences([5])).tolist() == [5]
+    digits = space.sequences([5])
+    say(f"{space.size} sequences of {n_digits} digits; index 5 is {digits[0].tolist()}")
+    back = space.indices(digits)
 
     # A level holds all sequences of one valuation; index 0 alone has the highest.
     sizes = space.level_sizes()
@@ -39,7 +40,7 @@ def run(quiet: bool = False, n_digits: int = 9, triangles: int = 10_000) -> dict
     longest, second, _ = sides.sort(dim=0, descending=True).values
     isosceles = int((longest == second).sum())
     say(f"isosceles triangles: {isosceles} of {triangles}")
-    return {"level_sizes": sizes, "seen": seen, "isosceles": isosceles}
+    return {"level_sizes": sizes, "seen": seen, "isosceles": isosceles, "back": int(back)}
 
 
 if __name__ == "__main__":

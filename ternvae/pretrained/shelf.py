@@ -46,7 +46,7 @@ class Shelved:
 SHELF = {
     "mathematical_foundation": Shelved(
         description="all 19,683 sequences of 9 digits in 16 dimensions, every target met",
-        sha256="7ed9c0298fdf77e0edc598229ea74dbd2c95ef4d837e7d9a838a4bae8c096009",
+        sha256="3bdacc2bf76a7f12d1993ed64bcc97cc321e63881e4bbc4b467622bcbe8c8984",
         profile="mathematical_foundation",
         seed=0,
         made_with="x86-64 with AVX-512, Linux, Python 3.11.7, torch 2.13.0+cpu, geoopt 0.5.1, gcc",
