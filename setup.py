@@ -1,8 +1,11 @@
-"""The one thing that setup.cfg cannot say: the optional extension modules.
+"""What setup.cfg cannot say: the optional extension modules, and how README.md reads elsewhere.
 
 Where they cannot be compiled (no C compiler, or one without OpenMP) the installation goes on
 without them, and torch operations are used instead, which give the same results slower.
 """
+
+import re
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -10,7 +13,17 @@ from setuptools import Extension, setup
 #: called from elsewhere.
 COMPILE = ["-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"]
 
+
+def readme() -> str:
+    """README.md for a page without the repository: no pictures, and names in place of links."""
+    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         *(
             Extension(
@@ -40,5 +53,5 @@ setup(
             extra_link_args=["-fopenmp"],
             optional=True,
         ),
-    ]
+    ],
 )
