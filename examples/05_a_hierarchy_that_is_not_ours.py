@@ -116,13 +116,15 @@ def run(
     for dim in (2, 5):
         for library in libraries:
             for seed in seeds:
-                began = time.perf_counter()
+                began = time.process_time()
                 points = embed(above, library, dim, steps, seed)
-                seconds = time.perf_counter() - began
+                seconds = time.process_time() - began
+                radii = manifolds.PoincareBall().dist0(points)
                 scores[library, dim, seed] = precision, rank = score(points, above)
                 say(
                     f"{dim} dimensions, {library:8} seed {seed}: mean average precision "
-                    f"{precision:.4f}, mean rank {rank:.3f}, {seconds:.1f} s"
+                    f"{precision:.4f}, mean rank {rank:.3f}, median distance from the origin "
+                    f"{radii.median():.1f}, {seconds:.1f} s of processor time"
                 )
                 if (dim, library, seed) == (2, libraries[0], seeds[0]):
                     draw(points, classes, Path(folder) / "sympy_classes.png")
