@@ -131,7 +131,15 @@ def _machine(day: Path, environment: Mapping[str, str]) -> str:
 def differing(before: str, after: str) -> list[str]:
     """Lines that differ in more than their numbers.
 
-    Epochs and figures depend on the machine, and so does how many lines there are of them.
+    Epochs and figures depend on the machine, and so does how many lines there are of them.  Of the
+    rest, none may be missing, new or in another place.
+
+    Args:
+        before: text of the page.
+        after: the same page, recorded now.
+
+    Returns:
+        Lines of a difference without context; none if there is none.
     """
     one, other = (_without_numbers(text) for text in (before, after))
     lines = difflib.unified_diff(one, other, "page", "now", lineterm="", n=0)
@@ -143,8 +151,9 @@ def _without_numbers(text: str) -> list[str]:
         re.sub(r"[ -]+", " ", re.sub(r"-?\d[\d.,]*(?:e[-+]?\d+)?", "#", line))
         for line in text.splitlines()
     ]
-    # As many of them as the machine was fast.
-    return [line for line in lines if not line.startswith("Epoch #")]
+    # How many epochs say something, and whether a run was stopped between two, is chance.
+    kept = [line for line in lines if not line.startswith(("Epoch #", "[... #"))]
+    return [line.replace(" and step # of the next", "") for line in kept]
 
 
 if __name__ == "__main__":
