@@ -173,7 +173,9 @@ def _key_overrides(ctx: click.Context) -> dict[str, Any]:
 
 def _folder_of(checkpoint: str) -> Path | None:
     """The folder of the run that a checkpoint lies in; None, for a new one, if it is in none."""
-    place = Path(checkpoint).absolute().parent
+    place = Path(checkpoint).parent
+    if place.name != "checkpoints":
+        place = Path(checkpoint).absolute().parent
     return place.parent if place.name == "checkpoints" else None
 
 
