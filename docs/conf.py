@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "commands",
     "constants",
+    "mathml",
     "outside",
     "sources",
 ]
@@ -32,7 +33,10 @@ extensions = [
 exclude_patterns = ["README.md"]
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+# A dollar in prose is none of a formula.
+myst_dmath_allow_space = myst_dmath_allow_digits = False
+html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

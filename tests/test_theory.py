@@ -30,7 +30,6 @@ Floats = NDArray[np.float64]
 PAGE = " ".join((Path(__file__).parents[1] / "docs" / "theory.md").read_text().split())
 RIM = 2 * math.atanh(0.95)
 SHELL = RIM / 10
-RHO = "\N{GREEK SMALL LETTER RHO}"
 
 
 def says(text: str) -> bool:
@@ -174,17 +173,16 @@ def test_closed_forms_of_the_ceilings(n: int) -> None:
 
 
 def test_figures_of_section_3() -> None:
-    assert says("0.8660254 at n = 1") and round(-ceilings(1)["hierarchy"], 7) == 0.8660254
+    assert says("0.8660254 at $n = 1$") and round(-ceilings(1)["hierarchy"], 7) == 0.8660254
     limit = 3 / math.sqrt(13)
-    assert says(
-        f"3/sqrt(13) = {limit:.7f}; at n = 9 {-ceilings(9)['hierarchy'] - limit:.1e} is left"
-    )
+    left = -ceilings(9)["hierarchy"] - limit
+    assert says(rf"$3/\sqrt{{13}}$ = {limit:.7f}; at $n = 9$ {left:.1e} is left")
     gaps = math.sqrt(87 / 104)
     at_nine = {name: f"{value:.7f}" for name, value in ceilings(9).items()}
-    assert says(f"sqrt(87/104) = {gaps:.7f}, at n = 9 {at_nine['dist_corr']};")
+    assert says(rf"\sqrt{{87/104}}$ = {gaps:.7f}, at $n = 9$ {at_nine['dist_corr']};")
     assert Fraction(87, 104) == 1 - Fraction(1, 8) - Fraction(1, 26)
     q = gaps + 4.5 / math.sqrt(13)
-    assert says(f"4.5/sqrt(13) = {q:.7f}, at n = 9 {at_nine['Q_enhanced']}.")
+    assert says(rf"4.5/\sqrt{{13}}$ = {q:.7f}, at $n = 9$ {at_nine['Q_enhanced']}.")
     assert ceilings(20)["dist_corr"] == pytest.approx(gaps, abs=1e-9)
     assert ceilings(20)["Q_enhanced"] == pytest.approx(q, abs=1e-9)
 
@@ -267,7 +265,7 @@ def test_theorem_3_is_never_passed(seed: int) -> None:
 def test_figures_of_section_4() -> None:
     bound = RIM**2 / (16 * 90)
     assert says(f"it is {bound:.7f}") and says(f"a third of it, {bound / 3:.7f}")
-    assert says(f"{0.9 * (SHELL / 2) ** 2 / 12:.7f} at f = 1/2")
+    assert says(f"{0.9 * (SHELL / 2) ** 2 / 12:.7f} at $f = 1/2$")
     assert says(f"{0.9 * SHELL**2 / 12:.7f} when they are full")
     assert says(f"0.33 of richness, {RIM**2 / 40 / bound:.0f} times the bound")
 
@@ -326,7 +324,7 @@ def test_theorem_6(n: int) -> None:
 
 def test_limit_of_the_ratio_at_nine_digits() -> None:
     limit = brentq(lambda x: sum(x**k for k in range(1, 9)) - 1, 0.4, 0.6)
-    assert says(f"the exact limit is {RHO}^2 < {limit:.5f}")
+    assert says(rf"the exact limit is $\rho^2 < {limit:.5f}$")
 
 
 @pytest.mark.parametrize("n", [3, 4])
@@ -375,15 +373,15 @@ def test_how_far_exp_0_keeps_the_order() -> None:
 
     square = 0.62**2
     plain = math.sqrt((1 - square) / square)
-    assert says(f"= {plain:.5f}, enough for m = {math.floor(1000 * reach(plain)) / 1000}")
+    assert says(f"= {plain:.5f}, enough for $m = {math.floor(1000 * reach(plain)) / 1000}$")
     shared = 1 / (0.62 * 1.4)  # w_6 over w_7 + w_8; the other ratios of the bands are larger
     others = [1.5 * 0.4 / 0.4] + [
         1 / math.sqrt(sum(square**k for k in range(1, steps)) + square**steps * 1.96)
         for steps in range(2, 8)
     ]
     assert shared < min(others)
-    assert says(f"{shared:.5f}, enough for m = {math.floor(1000 * reach(shared)) / 1000}")
-    assert says(f"{math.sinh(RIM) / RIM:.2f} at r = R")
+    assert says(f"{shared:.5f}, enough for $m = {math.floor(1000 * reach(shared)) / 1000}$")
+    assert says(f"{math.sinh(RIM) / RIM:.2f} at $r = R$")
     n = 4
     for m, good in ((reach(plain), True), (RIM, False)):
         u = linear_code(n, 0.62)
@@ -493,8 +491,8 @@ def test_compact_code_pair_by_pair() -> None:
     found = np.array(bands(euclidean(x), n)[-3:])
     found /= found[0, 0] / 0.6
     assert found == pytest.approx(np.array([[0.6, 1.436], [0.4, 0.512], [0.16, 0.32]]), abs=5e-4)
-    assert says("[0.6, 1.436], [0.4, 0.512] and [0.16, 0.32]")
-    assert says(f"{RHO} 1.436 < 1, {RHO}^2 < {1 / 1.436**2:.3f}")
+    assert says("$[0.6, 1.436]$, $[0.4, 0.512]$ and $[0.16, 0.32]$")
+    assert says(rf"$1.436 \rho < 1$, $\rho^2 < {1 / 1.436**2:.3f}$")
 
 
 def test_nine_digits_in_sixteen_dimensions_have_it_all() -> None:
@@ -529,5 +527,7 @@ def test_spacing_of_radii_against_float32() -> None:
     apart = [2 * math.atanh(rim) / 10 / 13_122 for rim in (0.95, 0.999)]
     times = apart[0] / (math.sinh(RIM) * 2**-24)
     assert says(f"at 0.95 they are {apart[0]:.1e} apart".replace("e-05", "e-5"))
-    assert says(f"{times:.0f} times dr") and says(f"they are {apart[1]:.1e}".replace("e-05", "e-5"))
+    assert says(f"{times:.0f} times $dr$") and says(
+        f"they are {apart[1]:.1e}".replace("e-05", "e-5")
+    )
     assert apart[1] < math.sinh(2 * math.atanh(0.999)) * 2**-24
