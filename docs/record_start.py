@@ -93,7 +93,8 @@ def commands(session: str) -> Iterator[str]:
 def _environment(folder: Path, installed: bool) -> Mapping[str, str]:
     """A shell's variables, with the environment first in which the library is or will be."""
     first = Path(sys.executable).parent if installed else folder / "day" / "env" / "bin"
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    names = ("HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     # A terminal of this width, whatever the recorder runs in.
     return {**kept, "PATH": f"{first}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
 
