@@ -34,8 +34,7 @@ exclude_patterns = ["README.md"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "dollarmath"]
-# A dollar in prose is none of a formula.
-myst_dmath_allow_space = myst_dmath_allow_digits = False
+myst_dmath_allow_space = False  # a dollar in prose is none of a formula
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"

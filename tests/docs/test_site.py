@@ -20,6 +20,7 @@ import ternvae
 from ternvae.cli import cli
 from tests.browser import WIDTHS, chromium, opened
 from tests.docs.pages import ROOT
+from tests.docs.test_formulas import formulas
 
 pytest.importorskip("sphinx", reason="the extra docs is not installed")
 
@@ -86,6 +87,13 @@ def test_every_command_and_option_is_described(site: Path) -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 assert parameter.opts[0] in page, (name, parameter.opts)
+
+
+def test_every_formula_is_shown_as_one(site: Path) -> None:
+    pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    written = {path.stem: len(formulas(path.read_text())) for path in pages}
+    shown = {name: (site / f"{name}.html").read_text().count("<math") for name in written}
+    assert shown == written
 
 
 class _Loads(HTMLParser):
