@@ -204,8 +204,7 @@ def test(python: Path, sources: Path, folder: Path, arguments: list[str]) -> Non
 
     Some tests read the files of the package; what they find there is what was installed.
     """
-    with tarfile.open(sources) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(sources, folder)
     [unpacked] = folder.iterdir()
     shutil.rmtree(unpacked / "ternvae")
     place = "import sysconfig; print(sysconfig.get_path('platlib'))"
