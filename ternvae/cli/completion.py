@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -45,26 +46,22 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "ternvae", "_TERNVAE_COMPLETE").source())
 
 
+def _beginning(texts: Mapping[str, str], start: str) -> list[CompletionItem]:
+    return [CompletionItem(n, help=text) for n, text in texts.items() if n.startswith(start)]
+
+
 def complete_profile(
     ctx: click.Context, param: click.Parameter, start: str
 ) -> list[CompletionItem]:
     """Names of shipped profiles, each with what it is for."""
-    return [
-        CompletionItem(name, help=text)
-        for name, text in available_profiles().items()
-        if name.startswith(start)
-    ]
+    return _beginning(available_profiles(), start)
 
 
 def complete_section(
     ctx: click.Context, param: click.Parameter, start: str
 ) -> list[CompletionItem]:
     """Names of sections."""
-    return [
-        CompletionItem(name, help=text)
-        for name, text in key_sections().items()
-        if name.startswith(start)
-    ]
+    return _beginning(key_sections(), start)
 
 
 def complete_checkpoint(
